@@ -1,0 +1,238 @@
+//! What all scopes and workers of one configuration share: the storage with its deadline, and the fills under way.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use actix_web::http::header::{HeaderMap, HeaderName};
+use futures_util::future::poll_immediate;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::flight::Flights;
+use crate::head;
+use crate::key::CacheKey;
+use crate::recent::Recent;
+use crate::storage::erased::ErasedStorage;
+use crate::storage::error::StorageError;
+use crate::storage::fence::{Fence, FenceId, Stamp};
+use crate::storage::interface::{Lookup, Storage};
+use crate::stored::entry::{Content, Entry};
+use crate::stored::response::StoredResponse;
+
+pub(crate) struct Engine {
+    storage: Box<dyn ErasedStorage>,
+    deadline: Duration,
+    pub(crate) clock: Clock,
+    pub(crate) flights: Arc<Flights>,
+    /// Keys whose answers were not storable a moment ago: nobody queues for them.
+    pub(crate) uncacheable: Recent,
+    /// Keys whose refresh failed a moment ago: their stale answers serve on.
+    pub(crate) backing_off: Recent,
+    /// Background refreshes under way.
+    pub(crate) refreshes: AtomicUsize,
+    writes: AtomicUsize,
+    written: Notify,
+    trouble: AtomicU64,
+}
+
+/// What a lookup found after it followed aliases and varying fields.
+#[derive(Clone, Default)]
+pub(crate) struct Found {
+    /// The stored response that this request selects.
+    pub(crate) stored: Option<Arc<StoredResponse>>,
+    /// The entry on the way that says which fields the answers vary on.
+    pub(crate) varies: Option<Arc<Entry>>,
+    /// Where it is, or would be, if not at the request's own key.
+    pub(crate) at: Option<CacheKey>,
+    /// The fence clock before the lookup.
+    pub(crate) stamp: Stamp,
+}
+
+/// A request's key leads to a response through at most an alias and one level of varying fields.
+const MOST_STEPS: usize = 3;
+
+impl Engine {
+    pub(crate) fn new(storage: impl Storage, clock: Clock, deadline: Duration) -> Self {
+        Self {
+            storage: Box::new(storage),
+            deadline,
+            clock,
+            flights: Arc::default(),
+            uncacheable: Recent::default(),
+            backing_off: Recent::default(),
+            refreshes: AtomicUsize::new(0),
+            writes: AtomicUsize::new(0),
+            written: Notify::new(),
+            trouble: AtomicU64::new(0),
+        }
+    }
+
+    /// Looks up without waiting; `None` if the storage cannot.
+    pub(crate) fn find_now(&self, key: &CacheKey, request: &HeaderMap) -> Option<Found> {
+        let first = self.storage.get_now(key)?;
+        let mut found = Found {
+            stamp: first.stamp,
+            ..Found::default()
+        };
+        let mut lookup = first;
+        for _ in 0..MOST_STEPS {
+            match found.follow(lookup, request) {
+                None => break,
+                Some(next) => {
+                    lookup = self.storage.get_now(&next)?;
+                    found.at = Some(next);
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// Looks up; a storage in trouble has nothing.
+    pub(crate) async fn find(&self, key: &CacheKey, request: &HeaderMap) -> Found {
+        let mut lookup = self.get(key).await;
+        let mut found = Found {
+            stamp: lookup.stamp,
+            ..Found::default()
+        };
+        for _ in 0..MOST_STEPS {
+            match found.follow(lookup, request) {
+                None => break,
+                Some(next) => {
+                    lookup = self.get(&next).await;
+                    found.at = Some(next);
+                }
+            }
+        }
+        found
+    }
+
+    /// One lookup; a storage in trouble has nothing.
+    pub(crate) async fn get(&self, key: &CacheKey) -> Lookup {
+        self.look_up(key).await.unwrap_or_default()
+    }
+
+    /// One lookup, for callers who want to know of trouble.
+    pub(crate) async fn look_up(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+        self.within_deadline("lookup", self.storage.get(key)).await
+    }
+
+    pub(crate) async fn remove(&self, key: &CacheKey) {
+        let _ = self.within_deadline("removal", self.storage.remove(key)).await;
+    }
+
+    /// Whether a fill is still valid; when the storage cannot tell, it is not.
+    pub(crate) async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> bool {
+        self.within_deadline("fence check", self.storage.is_current(stamp, fences))
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Raises fences; here an error matters, for data that should be gone may still be served.
+    pub(crate) async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
+        self.within_deadline("invalidation", self.storage.raise(fences))
+            .await
+    }
+
+    /// Writes an entry now: for the manual calls, whose callers want to know.
+    pub(crate) async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
+        self.within_deadline("write", self.storage.put(entry)).await
+    }
+
+    /// Lets a write run on its own, off the response's path. A storage that can write at once has written when
+    /// this returns.
+    pub(crate) fn write_behind(self: &Arc<Self>, write: impl Future<Output = ()> + Send + 'static) {
+        self.writes.fetch_add(1, Relaxed);
+        let done = Written(Arc::clone(self));
+        let mut write = Box::pin(async move {
+            write.await;
+            drop(done);
+        });
+        // Polled once here, a ready write needs no task; a write that waits has not yet touched a timer of ours
+        // that would die with this worker, for it moves to this worker's own runtime.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        if write.as_mut().poll(&mut context).is_pending() {
+            tokio::spawn(write);
+        }
+    }
+
+    /// Waits until everything written behind is written.
+    pub(crate) async fn flush(&self) {
+        loop {
+            let written = self.written.notified();
+            if self.writes.load(Relaxed) == 0 {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// How often the storage failed or was late.
+    pub(crate) fn trouble(&self) -> u64 {
+        self.trouble.load(Relaxed)
+    }
+
+    async fn within_deadline<T>(
+        &self,
+        what: &'static str,
+        operation: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
+        let mut operation = std::pin::pin!(operation);
+        // Most storages answer at once; only those that wait pay for a timer.
+        let result = match poll_immediate(&mut operation).await {
+            Some(result) => result,
+            None => tokio::time::timeout(self.deadline, operation)
+                .await
+                .unwrap_or_else(|_| Err(StorageError::new(format!("no answer within {:?}", self.deadline)))),
+        };
+        if let Err(error) = &result {
+            self.trouble.fetch_add(1, Relaxed);
+            tracing::debug!(%error, "cache storage: {what} failed");
+        }
+        result
+    }
+}
+
+impl Found {
+    /// Takes a lookup in; says where to look next.
+    fn follow(&mut self, lookup: Lookup, request: &HeaderMap) -> Option<CacheKey> {
+        let entry = lookup.entry?;
+        match &entry.content {
+            Content::Response(response) => {
+                self.stored = Some(Arc::clone(response));
+                None
+            }
+            Content::Alias(key) => Some(key.clone()),
+            Content::Varies(varies) => {
+                let next = selected(entry.key(), &varies.names, request);
+                self.varies = Some(entry);
+                Some(next)
+            }
+        }
+    }
+
+    /// The key a fill of this request is known by.
+    pub(crate) fn key<'a>(&'a self, own: &'a CacheKey) -> &'a CacheKey {
+        self.at.as_ref().unwrap_or(own)
+    }
+}
+
+/// The key of the variant that a request selects (RFC 9111 section 4.1).
+pub(crate) fn selected(base: &CacheKey, names: &[HeaderName], request: &HeaderMap) -> CacheKey {
+    base.variant(
+        names
+            .iter()
+            .map(|name| (name.as_str(), head::combined(request, name))),
+    )
+}
+
+/// A write under way.
+struct Written(Arc<Engine>);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.writes.fetch_sub(1, Relaxed);
+        self.0.written.notify_waiters();
+    }
+}

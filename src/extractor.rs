@@ -1,0 +1,272 @@
+//! The handler's voice in the cache.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+
+use crate::config::CacheConfig;
+use crate::handle::{CacheHandle, tell_failure};
+use crate::invalidation::Invalidation;
+use crate::policy::rules::Wishes;
+use crate::scope::Scope;
+use crate::status::FillReason;
+use crate::storage::error::StorageError;
+
+/// An extractor that lets a handler say what becomes of its answer, and drop what it made wrong.
+///
+/// It speaks to the innermost cache around the handler. Outside any, it is found in the app data, where a
+/// [`CacheConfig`] was put with `app_data(config)`: then it cannot say anything about the answer, and all other
+/// calls work. All calls of [`CacheHandle`] are calls of this type.
+///
+/// ```
+/// use actix_fast_cache::CacheControl;
+/// use actix_web::{Responder, web::Path};
+/// use std::time::Duration;
+///
+/// async fn show(id: Path<u64>, cache: CacheControl) -> impl Responder {
+///     cache.tag(format!("product:{id}"));
+///     cache.ttl(Duration::from_secs(300));
+///     format!("product {id}")
+/// }
+///
+/// async fn rename(id: Path<u64>, cache: CacheControl) -> actix_web::Result<impl Responder> {
+///     // ... write to the database, then:
+///     cache.invalidate_tag(format!("product:{id}")).await?;
+///     Ok("renamed")
+/// }
+/// ```
+pub struct CacheControl {
+    slot: Rc<Slot>,
+    authority: Option<Vec<u8>>,
+}
+
+/// What passes between a handler and the layer around it.
+pub(crate) struct Slot {
+    handle: CacheHandle,
+    reason: FillReason,
+    wishes: RefCell<Wishes>,
+    queued: RefCell<Vec<Invalidation>>,
+}
+
+/// The layers around a handler, the innermost last.
+struct Layers(Vec<Rc<Slot>>);
+
+impl Slot {
+    /// Opens a slot for the handler of this request.
+    pub(crate) fn open(req: &HttpRequest, scope: &Arc<Scope>, reason: FillReason) -> Rc<Slot> {
+        let slot = Rc::new(Self {
+            handle: CacheHandle {
+                scope: Arc::clone(scope),
+            },
+            reason,
+            wishes: RefCell::default(),
+            queued: RefCell::default(),
+        });
+        let mut extensions = req.extensions_mut();
+        match extensions.get_mut::<Layers>() {
+            Some(layers) => layers.0.push(Rc::clone(&slot)),
+            None => {
+                extensions.insert(Layers(vec![Rc::clone(&slot)]));
+            }
+        }
+        slot
+    }
+
+    /// Whether an outer layer over the same storage and namespace is at work on this request.
+    pub(crate) fn is_nested(req: &HttpRequest, scope: &Arc<Scope>) -> bool {
+        let extensions = req.extensions();
+        extensions.get::<Layers>().is_some_and(|layers| {
+            layers.0.iter().any(|slot| {
+                let outer = &slot.handle.scope;
+                Arc::ptr_eq(&outer.engine, &scope.engine)
+                    && outer.settings.namespace == scope.settings.namespace
+            })
+        })
+    }
+
+    /// Closes it; what the handler said is read from here on.
+    pub(crate) fn close(self: &Rc<Self>, req: &HttpRequest) {
+        if let Some(layers) = req.extensions_mut().get_mut::<Layers>() {
+            layers.0.retain(|slot| !Rc::ptr_eq(slot, self));
+        }
+    }
+
+    pub(crate) fn handle(&self) -> &CacheHandle {
+        &self.handle
+    }
+
+    pub(crate) fn take_wishes(&self) -> Wishes {
+        self.wishes.take()
+    }
+
+    pub(crate) fn take_queued(&self) -> Vec<Invalidation> {
+        self.queued.take()
+    }
+}
+
+impl CacheControl {
+    /// Why this handler runs.
+    ///
+    /// [`FillReason::Unwrapped`] where no cache is around it.
+    #[must_use]
+    pub fn reason(&self) -> FillReason {
+        self.slot.reason
+    }
+
+    /// Stores this answer under a name of the scope, shared by all requests whose handlers choose it.
+    ///
+    /// It merges and never splits: a request still finds its answer by its own key first, so two requests with one
+    /// key of their own cannot get different answers by this.
+    pub fn set_key(&self, key: impl Into<String>) {
+        self.slot.wishes.borrow_mut().key = Some(key.into()).filter(|key: &String| !key.is_empty());
+    }
+
+    /// Stores this answer for so long, whatever its own fields say; zero does not store it.
+    pub fn ttl(&self, ttl: Duration) {
+        self.slot.wishes.borrow_mut().ttl = Some(ttl);
+    }
+
+    /// Gives this answer a tag, by which it can be dropped together with all others that have it.
+    ///
+    /// At most 128 of 1 to 256 bytes without control characters; with others the answer is not stored.
+    pub fn tag(&self, tag: impl Into<String>) {
+        self.slot.wishes.borrow_mut().tags.push(tag.into());
+    }
+
+    /// Does not store this answer.
+    pub fn no_store(&self) {
+        self.slot.wishes.borrow_mut().no_store = true;
+    }
+
+    /// This answer depends on a request field, whether its `Vary` says so or not.
+    pub fn vary(&self, name: impl Into<String>) {
+        self.slot.wishes.borrow_mut().vary.push(name.into());
+    }
+
+    /// This answer may be served so long past its lifetime while it is refreshed (RFC 5861 section 3).
+    pub fn stale_while_revalidate(&self, window: Duration) {
+        self.slot.wishes.borrow_mut().while_revalidate = Some(window);
+    }
+
+    /// This answer may be served so long past its lifetime when a refresh fails (RFC 5861 section 4).
+    pub fn stale_if_error(&self, window: Duration) {
+        self.slot.wishes.borrow_mut().if_error = Some(window);
+    }
+
+    /// Drops something once this handler has succeeded, with a status of 2xx or 3xx; else not.
+    ///
+    /// It happens before the answer leaves. Outside any layer nobody can tell whether the handler succeeds: there it
+    /// happens at once, in the background.
+    pub fn invalidate_on_success(&self, invalidation: Invalidation) {
+        if self.slot.reason == FillReason::Unwrapped {
+            let (handle, authority) = (self.slot.handle.clone(), self.authority.clone());
+            actix_web::rt::spawn(async move {
+                tell_failure(handle.apply_at(&invalidation, authority.as_deref()).await);
+            });
+        } else {
+            self.slot.queued.borrow_mut().push(invalidation);
+        }
+    }
+
+    /// Drops all that is stored for a URL, with its host or on this request's, as in `/products?page=2`; tells how
+    /// many plain GET responses and variants of them it found.
+    ///
+    /// # Errors
+    /// If this is no URL; if the storage fails, and then the data may still be served.
+    pub async fn invalidate_url(&self, url: &str) -> Result<u64, StorageError> {
+        self.slot
+            .handle
+            .scope
+            .invalidate_url(url, self.authority.as_deref())
+            .await
+    }
+
+    /// The same cache for background jobs and other threads.
+    #[must_use]
+    pub fn handle(&self) -> CacheHandle {
+        self.slot.handle.clone()
+    }
+}
+
+impl Deref for CacheControl {
+    type Target = CacheHandle;
+
+    fn deref(&self) -> &CacheHandle {
+        &self.slot.handle
+    }
+}
+
+impl FromRequest for CacheControl {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let around = req
+            .extensions()
+            .get::<Layers>()
+            .and_then(|layers| layers.0.last().cloned());
+        let slot = around.or_else(|| {
+            let config = req
+                .app_data::<CacheConfig>()
+                .or_else(|| Some(req.app_data::<web::Data<CacheConfig>>()?.get_ref()));
+            config.map(|config| {
+                Rc::new(Slot {
+                    handle: config.handle(),
+                    reason: FillReason::Unwrapped,
+                    wishes: RefCell::default(),
+                    queued: RefCell::default(),
+                })
+            })
+        });
+        ready(slot.ok_or_else(|| NoCache.into()).map(|slot| Self {
+            slot,
+            authority: authority(req),
+        }))
+    }
+}
+
+pub(crate) fn authority(req: &HttpRequest) -> Option<Vec<u8>> {
+    let in_target = req
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    in_target
+        .or_else(|| req.headers().get(header::HOST).map(|host| host.as_bytes()))
+        .map(<[u8]>::to_vec)
+}
+
+/// The client learns nothing of how the application is wired; the advice is for the log.
+#[derive(Debug)]
+struct NoCache;
+
+impl fmt::Display for NoCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("internal server error")
+    }
+}
+
+impl ResponseError for NoCache {
+    fn error_response(&self) -> HttpResponse {
+        tracing::error!(
+            "a handler takes CacheControl, and no cache is around it: wrap its scope with FastCache::new(config), \
+             or give the app .app_data(config)"
+        );
+        HttpResponse::InternalServerError().body(self.to_string())
+    }
+}
+
+impl fmt::Debug for CacheControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheControl")
+            .field("reason", &self.slot.reason)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,352 @@
+//! A fill, from the decision to run the handler until its answer is stored or is not.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::clock::{Now, Timestamp};
+use crate::engine::{Engine, selected};
+use crate::flight::{Landed, Landing, Lead};
+use crate::head;
+use crate::key::{CacheKey, MAX_KEY_BYTES};
+use crate::policy::date;
+use crate::policy::fields::members;
+use crate::policy::rules::SetCookiePolicy;
+use crate::policy::storable::Verdict;
+use crate::scope::Scope;
+use crate::settings::EtagMode;
+use crate::status::NotStoredReason;
+use crate::storage::fence::{FenceId, Stamp};
+use crate::stored::entry::{Content, Entry, Varies};
+use crate::stored::response::StoredResponse;
+
+/// The duty to tell what became of a handler run. Dropped, it tells the followers that the leader is gone.
+pub(crate) struct Fill {
+    pub(crate) scope: Arc<Scope>,
+    /// The request's own key.
+    pub(crate) key: CacheKey,
+    /// The key the flight is known by.
+    pub(crate) flight: CacheKey,
+    /// The fence of the request's URL.
+    pub(crate) url: FenceId,
+    pub(crate) stamp: Stamp,
+    pub(crate) began: Now,
+    pub(crate) lead: Option<Lead>,
+}
+
+impl Fill {
+    /// The answer is for this client alone: everybody else runs now, and for a while nobody queues for this key.
+    pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
+        self.scope.say_not_stored(reason);
+        let engine = &self.scope.engine;
+        let span = self.scope.settings.coalescing.uncacheable_for;
+        engine.uncacheable.remember(&self.flight, self.began.at, span);
+        self.release();
+        reason
+    }
+
+    /// The run failed; everybody else runs on their own, the next ones queue again.
+    pub(crate) fn release(self) {
+        if let Some(lead) = &self.lead {
+            lead.land(Landing::Alone);
+        }
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.lead.is_some()
+    }
+
+    /// The answer may be stored, once its body is whole.
+    pub(crate) fn admit(
+        self,
+        verdict: Verdict,
+        status: StatusCode,
+        headers: &HeaderMap,
+        alias: Option<&str>,
+        request: &HeaderMap,
+        known: Option<&Entry>,
+    ) -> Result<Admission, NotStoredReason> {
+        let settings = &self.scope.settings;
+        let base = match alias {
+            Some(name) => self.key.renamed(settings.namespace.prefix(), name),
+            None => self.key.clone(),
+        };
+        // What earlier answers varied on selects this one too: less is shared than could be, nothing is mixed up.
+        let mut names = verdict.vary;
+        if let Some(Entry {
+            key,
+            content: Content::Varies(known),
+            ..
+        }) = known
+        {
+            if *key == base {
+                names.extend(known.names.iter().cloned());
+            }
+        }
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        let at = if names.is_empty() {
+            base.clone()
+        } else {
+            selected(&base, &names, request)
+        };
+        if at.as_bytes().len() > MAX_KEY_BYTES {
+            return Err(self.refuse(NotStoredReason::VaryTooMuch));
+        }
+        let mut fences = settings.namespace.fences().to_vec();
+        fences.push(self.url);
+        for target in [self.key.target_fence(), base.target_fence()] {
+            if !fences.contains(&target) {
+                fences.push(target);
+            }
+        }
+        let tags = verdict
+            .tags
+            .iter()
+            .map(|tag| settings.namespace.tag_fence(tag))
+            .collect();
+        let mut freshness = verdict.freshness;
+        freshness.received = self.scope.engine.clock.now().at;
+        let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
+        freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
+        let response = StoredResponse {
+            status,
+            headers: storable_fields(headers, &self.scope, self.began.unix),
+            body: Bytes::new(),
+            freshness,
+        };
+        Ok(Admission {
+            fill: self,
+            response,
+            base,
+            at,
+            names,
+            fences,
+            tags,
+        })
+    }
+}
+
+/// An answer that will be stored as soon as its body has come to a clean end. Dropped, it is not.
+pub(crate) struct Admission {
+    fill: Fill,
+    response: StoredResponse,
+    base: CacheKey,
+    at: CacheKey,
+    names: Vec<HeaderName>,
+    /// The namespaces and the targets.
+    fences: Vec<FenceId>,
+    tags: Vec<FenceId>,
+}
+
+impl Admission {
+    pub(crate) fn refuse(self, reason: NotStoredReason) {
+        self.fill.refuse(reason);
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.fill.leads()
+    }
+
+    /// The answer without its body.
+    pub(crate) fn response(&self) -> &StoredResponse {
+        &self.response
+    }
+
+    /// Stores the answer and hands it to the followers.
+    pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
+        let Admission {
+            fill,
+            mut response,
+            base,
+            at,
+            names,
+            fences,
+            tags,
+        } = self;
+        response.body = body;
+        add_etag(&mut response, fill.scope.settings.etag);
+        let keep_until = keep_until(&response);
+        let entry = |key: CacheKey, fences: Vec<FenceId>, content: Content| {
+            let fences = fences.into_boxed_slice();
+            Arc::new(Entry {
+                key,
+                stamp: fill.stamp,
+                began: fill.began.at,
+                fences,
+                keep_until,
+                content,
+            })
+        };
+        let response = Arc::new(response);
+        let stored = entry(
+            at,
+            [fences.as_slice(), &tags].concat(),
+            Content::Response(Arc::clone(&response)),
+        );
+        let alias =
+            (base != fill.key).then(|| entry(fill.key.clone(), fences.clone(), Content::Alias(base.clone())));
+        let varies = (!names.is_empty()).then(|| {
+            let varies = Varies {
+                names: names.clone(),
+                variants: vec![Arc::new(stored.key.clone())],
+            };
+            entry(base.clone(), fences, Content::Varies(varies))
+        });
+
+        let engine = Arc::clone(&fill.scope.engine);
+        engine.uncacheable.forget(&fill.flight);
+        engine.backing_off.forget(&fill.flight);
+        if let Some(lead) = &fill.lead {
+            let selector = (!names.is_empty()).then_some((base, names));
+            let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
+            lead.land(Landing::Stored(Landed {
+                entry,
+                response,
+                selector,
+            }));
+        }
+        let writer = Arc::clone(&engine);
+        engine.write_behind(async move {
+            // The response before what points to it: a reader never follows a pointer into the void.
+            let _ = writer.put(stored).await;
+            if let Some(varies) = varies {
+                put_varies(&writer, varies).await;
+            }
+            if let Some(alias) = alias {
+                let _ = writer.put(alias).await;
+            }
+            // Until here the flight can be joined, so that nobody slips between the news and the storage.
+            drop(fill);
+        });
+        response
+    }
+}
+
+/// The most variants that are kept of one key; past it the oldest goes.
+const MOST_VARIANTS: usize = 64;
+
+/// Adds a variant to those that are known.
+async fn put_varies(engine: &Engine, mut entry: Arc<Entry>) {
+    let known = engine.get(entry.key()).await.entry;
+    let mut dropped = Vec::new();
+    if let Some(Content::Varies(known)) = known.as_deref().map(|known| &known.content) {
+        let entry = Arc::make_mut(&mut entry);
+        if let Content::Varies(varies) = &mut entry.content {
+            if varies.names == known.names {
+                let added = std::mem::take(&mut varies.variants);
+                varies.variants = known
+                    .variants
+                    .iter()
+                    .filter(|key| !added.contains(key))
+                    .cloned()
+                    .collect();
+                varies.variants.extend(added);
+                let surplus = varies.variants.len().saturating_sub(MOST_VARIANTS);
+                dropped = varies.variants.drain(..surplus).collect();
+            }
+        }
+    }
+    let _ = engine.put(entry).await;
+    for variant in dropped {
+        engine.remove(&variant).await;
+    }
+}
+
+/// How long a stored response is of use: while fresh, while stale and allowed, or while it can be validated.
+fn keep_until(response: &StoredResponse) -> Timestamp {
+    let known = &response.freshness;
+    let fresh = known.lifetime.saturating_sub(known.initial_age);
+    let has_validator = known.last_modified.is_some() || response.etag().is_some();
+    let stale =
+        known
+            .while_revalidate
+            .max(known.if_error)
+            .max(if has_validator { fresh } else { Duration::ZERO });
+    known.received.plus(fresh.saturating_add(stale))
+}
+
+/// The part of a lifetime that jitter takes off: entries stored together do not go stale together.
+fn spread(lifetime: Duration, jitter: f64, key: &CacheKey, now: Timestamp) -> Duration {
+    if jitter <= 0.0 {
+        return Duration::ZERO;
+    }
+    let mut hasher = DefaultHasher::new();
+    (key.hash64(), now).hash(&mut hasher);
+    #[allow(clippy::cast_precision_loss)] // a fraction, not a number
+    let fraction = hasher.finish() as f64 / u64::MAX as f64;
+    lifetime.mul_f64((jitter * fraction).clamp(0.0, 1.0))
+}
+
+/// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1).
+fn storable_fields(headers: &HeaderMap, scope: &Scope, now: i64) -> Vec<(HeaderName, HeaderValue)> {
+    let settings = &scope.settings;
+    let named = head::connection_names(headers);
+    let status_field = settings.status_field.as_ref().map(|field| &field.name);
+    let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
+    let mut fields: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| {
+            !(head::is_connection_field(name.as_str())
+                || named.contains(name)
+                || status_field == Some(name)
+                || **name == header::AGE
+                || strip_cookies && **name == header::SET_COOKIE)
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if !headers.contains_key(header::DATE) {
+        if let Ok(date) = HeaderValue::from_str(&date::format(now)) {
+            fields.push((header::DATE, date));
+        }
+    }
+    fields.extend(merged_vary(headers, &settings.vary));
+    fields
+}
+
+/// The `Vary` line that adds the scope's own fields to those an answer names.
+pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(HeaderName, HeaderValue)> {
+    let named = |name: &HeaderName| {
+        headers
+            .get_all(header::VARY)
+            .flat_map(|line| members(line.as_bytes()))
+            .any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    };
+    let missing: Vec<&str> = own
+        .iter()
+        .filter(|name| !named(name))
+        .map(HeaderName::as_str)
+        .collect();
+    let line = HeaderValue::from_str(&missing.join(", ")).ok()?;
+    (!missing.is_empty()).then_some((header::VARY, line))
+}
+
+/// Adds a validator made of the body, where the handler gave none (RFC 9110 section 8.8.3).
+pub(crate) fn add_etag(response: &mut StoredResponse, mode: EtagMode) {
+    if response.header(header::ETAG.as_str()).is_some() {
+        return;
+    }
+    let prefix = match mode {
+        EtagMode::Off => return,
+        EtagMode::Weak => "W/",
+        EtagMode::Strong => "",
+    };
+    let mut tag = String::with_capacity(40);
+    tag.push_str(prefix);
+    tag.push('"');
+    for byte in Sha256::digest(&response.body).iter().take(16) {
+        for half in [byte >> 4, byte & 15] {
+            tag.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
+        }
+    }
+    tag.push('"');
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers.push((header::ETAG, tag));
+    }
+}

@@ -1,0 +1,256 @@
+//! Fills under way: one leader per key, over all workers, and those who wait for it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::header::HeaderName;
+use tokio::sync::watch;
+
+use crate::clock::Timestamp;
+use crate::key::CacheKey;
+use crate::stored::entry::Entry;
+use crate::stored::response::StoredResponse;
+
+/// How a flight ended.
+#[derive(Clone)]
+pub(crate) enum Landing {
+    /// The answer is stored; here it is, whatever the storage thinks of it.
+    Stored(Landed),
+    /// The answer is for the leader only: everybody runs on their own, at once and not one after the other.
+    Alone,
+}
+
+/// A stored answer as it is handed to followers.
+#[derive(Clone)]
+pub(crate) struct Landed {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) response: Arc<StoredResponse>,
+    /// The key and the request fields that selected it; it is for those only who select it too.
+    pub(crate) selector: Option<(CacheKey, Vec<HeaderName>)>,
+}
+
+/// What a request is to a flight.
+pub(crate) enum Role {
+    /// It runs the handler; the token must end in [`Lead::land`], or its drop tells everybody to look again.
+    Lead(Lead),
+    /// It waits.
+    Follow(Follower),
+    /// Enough are waiting.
+    Crowded,
+}
+
+/// How long a leader may take before it is given up, and how many may wait for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) leader: Duration,
+    pub(crate) followers: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Flights {
+    under_way: Mutex<HashMap<CacheKey, Flight>>,
+    next_id: AtomicU64,
+}
+
+struct Flight {
+    id: u64,
+    began: Timestamp,
+    followers: Arc<AtomicUsize>,
+    landing: watch::Receiver<Option<Landing>>,
+}
+
+impl Flights {
+    /// Leads a fill of this key, or follows the one under way.
+    pub(crate) fn join(self: &Arc<Self>, key: &CacheKey, now: Timestamp, limits: Limits) -> Role {
+        let mut under_way = self.lock();
+        match under_way.entry(key.clone()) {
+            Slot::Occupied(flight) if now.since(flight.get().began) < limits.leader => {
+                let flight = flight.get();
+                if flight.followers.fetch_add(1, Relaxed) >= limits.followers {
+                    flight.followers.fetch_sub(1, Relaxed);
+                    return Role::Crowded;
+                }
+                Role::Follow(Follower {
+                    followers: Arc::clone(&flight.followers),
+                    landing: flight.landing.clone(),
+                })
+            }
+            slot => {
+                let (landed, landing) = watch::channel(None);
+                let id = self.next_id.fetch_add(1, Relaxed);
+                let flight = Flight {
+                    id,
+                    began: now,
+                    followers: Arc::default(),
+                    landing,
+                };
+                slot.insert_entry(flight);
+                Role::Lead(Lead {
+                    flights: Arc::clone(self),
+                    key: key.clone(),
+                    id,
+                    landed,
+                })
+            }
+        }
+    }
+
+    /// How many fills are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Flight>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The duty to end a flight. Dropped without [`land`](Self::land), the flight is lost: one follower leads anew.
+pub(crate) struct Lead {
+    flights: Arc<Flights>,
+    key: CacheKey,
+    id: u64,
+    landed: watch::Sender<Option<Landing>>,
+}
+
+impl Lead {
+    /// Tells the followers; the flight stays joinable until the token is dropped, so that nobody slips between the
+    /// news and the storage.
+    pub(crate) fn land(&self, landing: Landing) {
+        self.landed.send_replace(Some(landing));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        let mut under_way = self.flights.lock();
+        // A leader that was given up finds its successor in its place.
+        if under_way
+            .get(&self.key)
+            .is_some_and(|flight| flight.id == self.id)
+        {
+            under_way.remove(&self.key);
+        }
+    }
+}
+
+/// A place in the queue of a flight.
+pub(crate) struct Follower {
+    followers: Arc<AtomicUsize>,
+    landing: watch::Receiver<Option<Landing>>,
+}
+
+/// Why a follower stopped waiting.
+pub(crate) enum Woken {
+    By(Landing),
+    /// The leader is gone: cancelled, or panicked.
+    Lost,
+    TimedOut,
+}
+
+impl Follower {
+    pub(crate) async fn wait(mut self, at_most: Duration) -> Woken {
+        match tokio::time::timeout(at_most, self.landing.wait_for(Option::is_some)).await {
+            Ok(Ok(landing)) => landing.clone().map_or(Woken::Lost, Woken::By),
+            Ok(Err(_)) => Woken::Lost,
+            Err(_) => Woken::TimedOut,
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.followers.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{KeyWriter, Part};
+
+    const LIMITS: Limits = Limits {
+        leader: Duration::from_secs(30),
+        followers: 2,
+    };
+
+    fn key(name: &str) -> CacheKey {
+        let mut writer = KeyWriter::new(b"");
+        writer.part(Part::Name, name.as_bytes());
+        writer.finish()
+    }
+
+    fn lead(flights: &Arc<Flights>, now: Timestamp) -> Lead {
+        match flights.join(&key("k"), now, LIMITS) {
+            Role::Lead(lead) => lead,
+            _ => panic!("not the leader"),
+        }
+    }
+
+    fn follow(flights: &Arc<Flights>, now: Timestamp) -> Follower {
+        match flights.join(&key("k"), now, LIMITS) {
+            Role::Follow(follower) => follower,
+            _ => panic!("not a follower"),
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_lost_leader_wakes_everybody_and_leaves_no_residue() {
+        let (flights, now) = (Arc::new(Flights::default()), Timestamp::default());
+        let leader = lead(&flights, now);
+        let follower = follow(&flights, now);
+        drop(leader);
+        assert!(matches!(follower.wait(Duration::from_secs(5)).await, Woken::Lost));
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[actix_web::test]
+    async fn what_landed_reaches_those_who_join_before_the_token_is_dropped() {
+        let (flights, now) = (Arc::new(Flights::default()), Timestamp::default());
+        let leader = lead(&flights, now);
+        leader.land(Landing::Alone);
+        let late = follow(&flights, now);
+        drop(leader);
+        assert!(matches!(
+            late.wait(Duration::from_secs(5)).await,
+            Woken::By(Landing::Alone)
+        ));
+    }
+
+    #[test]
+    fn a_leader_past_its_age_is_replaced_and_does_not_take_its_successor_along() {
+        let (flights, now) = (Arc::new(Flights::default()), Timestamp::default());
+        let hung = lead(&flights, now);
+        let later = now.plus(LIMITS.leader);
+        let _successor = lead(&flights, later);
+        drop(hung);
+        let _follower = follow(&flights, later);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_leaving_makes_room() {
+        let (flights, now) = (Arc::new(Flights::default()), Timestamp::default());
+        let _leader = lead(&flights, now);
+        let first = follow(&flights, now);
+        let _second = follow(&flights, now);
+        assert!(matches!(flights.join(&key("k"), now, LIMITS), Role::Crowded));
+        drop(first);
+        let _third = follow(&flights, now);
+    }
+
+    #[actix_web::test]
+    async fn followers_on_other_threads_are_woken() {
+        let (flights, now) = (Arc::new(Flights::default()), Timestamp::default());
+        let leader = lead(&flights, now);
+        let follower = follow(&flights, now);
+        let thread = std::thread::spawn(move || leader.land(Landing::Alone));
+        assert!(matches!(
+            follower.wait(Duration::from_secs(5)).await,
+            Woken::By(Landing::Alone)
+        ));
+        thread.join().expect("no panic");
+    }
+}

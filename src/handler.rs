@@ -1,0 +1,342 @@
+//! The wrapped handler at work: run, judged, stored, answered.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_service::Service;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::web::Bytes;
+use actix_web::{Error, HttpRequest, HttpResponse};
+
+use crate::body::CacheBody;
+use crate::engine::Found;
+use crate::extractor::{Slot, authority};
+use crate::fill::{Admission, Fill, Refused, merged_vary};
+use crate::flight::Lead;
+use crate::handle::tell_failure;
+use crate::head;
+use crate::policy::conditional::{Answer, Conditions};
+use crate::policy::facts::ResponseFacts;
+use crate::policy::invalidate;
+use crate::policy::reuse::Reuse;
+use crate::policy::rules::Wishes;
+use crate::policy::storable::{self, Circumstances, Verdict};
+use crate::preconditions::{add_validators, take_conditions};
+use crate::refresh::{BACK_OFF, likeness};
+use crate::request::Asked;
+use crate::respond::{self, Outcome};
+use crate::scope::Scope;
+use crate::status::{BypassReason, FillReason, NotStoredReason};
+use crate::stored::response::StoredResponse;
+
+/// A wrapped service and the scope it belongs to.
+pub(crate) struct Layer<S> {
+    pub(crate) service: S,
+    pub(crate) scope: Arc<Scope>,
+}
+
+pub(crate) type Exchanged<B> = Result<ServiceResponse<CacheBody<B>>, Error>;
+
+/// Runs the handler, and stores its answer if it may be.
+///
+/// `reuse` says what the stored response that was found is still good for.
+pub(crate) async fn fill<S, B>(
+    layer: &Rc<Layer<S>>,
+    mut req: ServiceRequest,
+    asked: Asked,
+    found: Found,
+    reuse: Reuse,
+    lead: Option<Lead>,
+) -> Exchanged<B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let scope = &layer.scope;
+    let engine = &scope.engine;
+    let fill = Fill {
+        scope: Arc::clone(scope),
+        url: scope.url_fence(&req, Some(&asked.key)),
+        flight: found.key(&asked.key).clone(),
+        key: asked.key,
+        stamp: found.stamp,
+        began: engine.clock.now(),
+        lead,
+    };
+    let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale { .. }));
+    let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
+    let validating = stale.as_ref().filter(|stored| add_validators(&mut req, stored));
+    let stale_on_trouble = stale
+        .as_ref()
+        .filter(|_| reuse == Reuse::Stale { if_error: true });
+    // An `Err` takes its request with it.
+    let spare = stale_on_trouble.map(|_| likeness(&req));
+    let reason = if stale.is_some() {
+        FillReason::Refresh
+    } else {
+        FillReason::Miss
+    };
+
+    let (answer, mut wishes) = run(layer, req, reason).await;
+
+    if let (Some(stale), Some(spare), true) = (stale_on_trouble, spare, is_trouble(&answer)) {
+        engine.backing_off.remember(&fill.flight, fill.began.at, BACK_OFF);
+        fill.release();
+        let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
+        let age = stale.age(engine.clock.now().at);
+        let outcome = Outcome::Hit { collapsed: false };
+        return Ok(respond::from_stored(
+            scope,
+            req,
+            stale,
+            age,
+            conditions.as_ref(),
+            outcome,
+        ));
+    }
+    let response = match answer {
+        Ok(response) => response,
+        Err(error) => {
+            fill.refuse(NotStoredReason::HandlerError);
+            return Err(error);
+        }
+    };
+    let failed = response.response().error().is_some();
+    let (req, response) = response.into_parts();
+    let (mut head, received) = match validating.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
+        Some(stored) => (
+            freshened(stored, response.headers()),
+            Received::Stored(stored.body.clone()),
+        ),
+        None => {
+            let (head, body) = response.into_parts();
+            (head, Received::Body(body))
+        }
+    };
+    let about = Circumstances {
+        status: head.status(),
+        failed,
+        head: asked.head,
+        personal: asked.personal,
+        keyed: &scope.settings.vary,
+        now: engine.clock.now().unix,
+    };
+    let admitted = match judge(scope, &head, &mut wishes, about) {
+        Ok(_) if received.is_longer_than(scope.settings.rules.body_limit) => Err(Refused {
+            fill,
+            reason: NotStoredReason::BodyTooLarge,
+        }),
+        Ok(verdict) => {
+            let alias = wishes.key.as_deref();
+            fill.admit(
+                verdict,
+                head.status(),
+                head.headers(),
+                alias,
+                req.headers(),
+                found.varies.as_deref(),
+            )
+        }
+        Err(reason) => Err(Refused { fill, reason }),
+    };
+    Ok(match admitted {
+        Ok(admission) => stored_answer(scope, req, head, received, conditions.as_ref(), admission),
+        Err(Refused { fill, reason }) => {
+            fill.refuse(reason);
+            respond::tell_passed(scope, head.headers_mut(), "uri-miss", reason.name());
+            ServiceResponse::new(req, head.set_body(received.passed()))
+        }
+    })
+}
+
+/// Answers with what the handler made, while it is stored.
+fn stored_answer<B: MessageBody + 'static>(
+    scope: &Scope,
+    req: HttpRequest,
+    mut head: HttpResponse<()>,
+    received: Received<B>,
+    conditions: Option<&Conditions>,
+    admission: Admission,
+) -> ServiceResponse<CacheBody<B>> {
+    // The scope's own fields select this answer too: whoever stores it downstream has to know.
+    if let Some((name, value)) = merged_vary(head.headers(), &scope.settings.vary) {
+        head.headers_mut().append(name, value);
+    }
+    let evaluate = |stored: &StoredResponse| {
+        conditions.map_or(Answer::Whole, |conditions| {
+            conditions.evaluate(req.method(), stored, scope.engine.clock.now().unix)
+        })
+    };
+    match received.whole() {
+        Ok(bytes) => {
+            let stored = admission.complete(bytes.clone());
+            if evaluate(&stored) != Answer::Whole {
+                return respond::from_stored(scope, req, &stored, Duration::ZERO, conditions, Outcome::Miss);
+            }
+            if let Some(etag) = stored.header(header::ETAG.as_str()) {
+                head.headers_mut().insert(header::ETAG, etag.clone());
+            }
+            respond::tell(scope, head.headers_mut(), Outcome::Miss, None);
+            let body = if bodiless(head.status()) {
+                CacheBody::none()
+            } else {
+                CacheBody::whole(bytes)
+            };
+            ServiceResponse::new(req, head.set_body(body))
+        }
+        Err(body) => {
+            let announced = admission.response().clone();
+            let body = CacheBody::captured(body, scope.settings.rules.body_limit, admission);
+            if evaluate(&announced) == Answer::NotModified {
+                // The copy is still made: behind the answer, as when a client leaves.
+                drop(body);
+                return respond::from_stored(
+                    scope,
+                    req,
+                    &announced,
+                    Duration::ZERO,
+                    conditions,
+                    Outcome::Miss,
+                );
+            }
+            respond::tell(scope, head.headers_mut(), Outcome::Miss, None);
+            ServiceResponse::new(req, head.set_body(body))
+        }
+    }
+}
+
+fn bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// A body as it came: from the handler, or from the storage after a validation.
+enum Received<B> {
+    Body(B),
+    Stored(Bytes),
+}
+
+impl<B: MessageBody + 'static> Received<B> {
+    fn is_longer_than(&self, limit: usize) -> bool {
+        match self {
+            Self::Body(body) => matches!(body.size(), BodySize::Sized(size) if size > limit as u64),
+            Self::Stored(_) => false,
+        }
+    }
+
+    fn whole(self) -> Result<Bytes, B> {
+        match self {
+            Self::Body(body) => body.try_into_bytes(),
+            Self::Stored(bytes) => Ok(bytes),
+        }
+    }
+
+    fn passed(self) -> CacheBody<B> {
+        match self {
+            Self::Body(body) => CacheBody::pass(body),
+            Self::Stored(bytes) => CacheBody::whole(bytes),
+        }
+    }
+}
+
+/// Judges an answer by its head.
+fn judge(
+    scope: &Scope,
+    head: &HttpResponse<()>,
+    wishes: &mut Wishes,
+    about: Circumstances<'_>,
+) -> Result<Verdict, NotStoredReason> {
+    let lines = head
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let facts = ResponseFacts::read(lines, about.now);
+    let verdict = storable::judge(facts, wishes, &scope.settings.rules, about)?;
+    match &scope.settings.store_if {
+        Some(store_if) if !store_if(head.head()) => Err(NotStoredReason::StorePredicate),
+        _ => Ok(verdict),
+    }
+}
+
+/// Whether a stale answer may be served instead (RFC 5861 section 4).
+fn is_trouble<B>(answer: &Result<ServiceResponse<B>, Error>) -> bool {
+    answer.as_ref().map_or(true, |response| {
+        matches!(response.status().as_u16(), 500 | 502 | 503 | 504)
+    })
+}
+
+/// A stored head with the fields that a 304 brought (RFC 9111 section 3.2).
+fn freshened(stored: &StoredResponse, news: &HeaderMap) -> HttpResponse<()> {
+    let mut response = HttpResponse::with_body(stored.status, ());
+    let headers = response.headers_mut();
+    let named = head::connection_names(news);
+    let brings = |name: &HeaderName| {
+        !head::is_connection_field(name.as_str()) && !named.contains(name) && news.contains_key(name)
+    };
+    // The answer was confirmed now: the date of its first making would age it.
+    let kept = |name: &HeaderName| !brings(name) && *name != header::DATE;
+    for (name, value) in stored.headers().filter(|(name, _)| kept(name)) {
+        headers.append(name.clone(), value.clone());
+    }
+    for (name, value) in news.iter().filter(|(name, _)| brings(name)) {
+        headers.append(name.clone(), value.clone());
+    }
+    response
+}
+
+/// Runs the wrapped service with a slot for its handler's wishes; does what the handler queued, if it succeeded.
+async fn run<S, B>(
+    layer: &Layer<S>,
+    req: ServiceRequest,
+    reason: FillReason,
+) -> (Result<ServiceResponse<B>, Error>, Wishes)
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+{
+    let slot = Slot::open(req.request(), &layer.scope, reason);
+    let answer = layer.service.call(req).await;
+    if let Ok(response) = &answer {
+        slot.close(response.request());
+        let queued = slot.take_queued();
+        if !queued.is_empty() && has_succeeded(response) {
+            let authority = authority(response.request());
+            for invalidation in queued {
+                tell_failure(slot.handle().apply_at(&invalidation, authority.as_deref()).await);
+            }
+        }
+    }
+    (answer, slot.take_wishes())
+}
+
+fn has_succeeded<B>(response: &ServiceResponse<B>) -> bool {
+    invalidate::is_done(response.status()) && response.response().error().is_none()
+}
+
+/// Passes a request on; an unsafe one that succeeds makes its URL invalid (RFC 9111 section 4.4).
+pub(crate) async fn bypass<S, B>(layer: &Layer<S>, req: ServiceRequest, reason: BypassReason) -> Exchanged<B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody + 'static,
+{
+    let scope = &layer.scope;
+    let written = invalidate::is_unsafe(req.method()).then(|| scope.url_fence(&req, None));
+    // That writes are not cached surprises nobody.
+    if reason != BypassReason::Method || written.is_none() {
+        scope.say_bypass(reason);
+    }
+    let (answer, _) = run(layer, req, FillReason::Bypass(reason)).await;
+    let mut response = answer?;
+    if let Some(url) = written.filter(|_| has_succeeded(&response)) {
+        tell_failure(scope.engine.raise(&[scope.fence(url)]).await);
+    }
+    let fwd = if reason == BypassReason::Method {
+        "method"
+    } else {
+        "bypass"
+    };
+    respond::tell_passed(scope, response.headers_mut(), fwd, reason.name());
+    Ok(response.map_body(|_, body| CacheBody::pass(body)))
+}

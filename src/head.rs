@@ -1,0 +1,110 @@
+//! A request's fields, read in one pass: what the cache has to know before it looks anything up.
+
+use actix_web::http::header::{self, HeaderMap, HeaderName};
+
+use crate::policy::fields::members;
+
+/// What the fields of a request say about caching.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RequestFields {
+    pub(crate) authorization: bool,
+    pub(crate) cookie: bool,
+    pub(crate) body: bool,
+    pub(crate) upgrade: bool,
+    /// The application may be asked to see another URL or method than the request names.
+    pub(crate) overrides: bool,
+    /// `If-None-Match`, `If-Modified-Since`, `If-Match`, `If-Unmodified-Since`, `If-Range` or `Range`.
+    pub(crate) conditional: bool,
+    /// The client or a proxy speaks of another scheme or host.
+    pub(crate) forwarded: bool,
+    pub(crate) cache_control: bool,
+}
+
+impl RequestFields {
+    pub(crate) fn read(headers: &HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "authorization" => fields.authorization = true,
+                "cookie" => fields.cookie = true,
+                "content-length" => fields.body |= value.as_bytes() != b"0",
+                "transfer-encoding" => fields.body = true,
+                "upgrade" => fields.upgrade = true,
+                "cache-control" | "pragma" => fields.cache_control = true,
+                "range"
+                | "if-none-match"
+                | "if-modified-since"
+                | "if-match"
+                | "if-unmodified-since"
+                | "if-range" => {
+                    fields.conditional = true;
+                }
+                "x-original-url"
+                | "x-rewrite-url"
+                | "x-original-uri"
+                | "x-http-method-override"
+                | "x-http-method"
+                | "x-method-override" => fields.overrides = true,
+                name if FORWARDING.contains(&name) => fields.forwarded = true,
+                _ => {}
+            }
+        }
+        fields
+    }
+}
+
+/// Fields by which proxies tell, and clients pretend, under which scheme and host they were asked.
+pub(crate) const FORWARDING: [&str; 11] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-protocol",
+    "x-forwarded-ssl",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-url-scheme",
+    "x-host",
+    "front-end-https",
+];
+
+/// Fields that belong to one connection (RFC 9110 section 7.6.1, RFC 9111 section 3.1).
+///
+/// `Content-Length` is written anew from the body. A stored `Upgrade` would ask every client to leave HTTP, a stored
+/// `TE` makes HTTP/2 reset the stream.
+pub(crate) fn is_connection_field(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
+    )
+}
+
+/// The fields that `Connection` names.
+pub(crate) fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .flat_map(|line| members(line.as_bytes()))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect()
+}
+
+/// The value of a request field as keys have it: lines joined, `None` if there is no line (RFC 9110 section 5.3).
+pub(crate) fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut lines = headers.get_all(name);
+    let mut value = lines.next()?.as_bytes().to_vec();
+    for line in lines {
+        value.extend_from_slice(b", ");
+        value.extend_from_slice(line.as_bytes());
+    }
+    Some(value)
+}

@@ -1,0 +1,296 @@
+//! What names an entry: the full identity of a request, and a quick hash of it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::storage::fence::FenceId;
+
+/// The name of one entry: its namespace, its target, and every part of the request that may tell answers apart.
+///
+/// Two keys are equal only if all their bytes are; the hash is a way to find an entry, never a proof that it is
+/// the right one. The bytes may hold a query or a header of the request: they are never printed.
+#[derive(Clone)]
+pub struct CacheKey {
+    hash: u64,
+    bytes: Vec<u8>,
+    cuts: Cuts,
+}
+
+/// Where the parts of a key end: first the target (namespace, and URL or chosen name), then what tells one URL's
+/// origins apart (scheme, host, forwarded host), then what tells answers apart (method, fields, principal, body).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cuts {
+    target: usize,
+    origin: usize,
+}
+
+/// Seeded once a process: whoever chooses URLs cannot choose collisions.
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl CacheKey {
+    /// A 64-bit hash of the key, keyed by a secret of this process; not for storage outside it.
+    #[must_use]
+    pub fn hash64(&self) -> u64 {
+        self.hash
+    }
+
+    /// The whole identity, length-prefixed part by part.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-256 of the identity, the same in every process; a name for storages outside this one.
+    ///
+    /// Storages keep the full key inside the entry and compare it: see [`Storage::get`](crate::Storage::get).
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.bytes).into()
+    }
+
+    /// The fence that drops every entry of this key's target, in all methods and variants.
+    pub(crate) fn target_fence(&self) -> FenceId {
+        FenceId::of(
+            b"target",
+            self.bytes.get(..self.cuts.target).unwrap_or(&self.bytes),
+        )
+    }
+
+    /// This key with the values of the varying fields added: the second level of RFC 9111 section 4.1.
+    pub(crate) fn variant<'a>(&self, fields: impl Iterator<Item = (&'a str, Option<Vec<u8>>)>) -> CacheKey {
+        let mut writer = KeyWriter {
+            bytes: self.bytes.clone(),
+            cuts: self.cuts,
+        };
+        for (name, value) in fields {
+            writer.field(name, value.as_deref());
+        }
+        writer.finish()
+    }
+
+    /// The key of the same request under a name of the handler's choice: everything that tells answers apart stays.
+    pub(crate) fn renamed(&self, namespace: &[u8], name: &str) -> CacheKey {
+        let mut writer = KeyWriter::new(namespace);
+        writer.name(name);
+        writer
+            .bytes
+            .extend_from_slice(self.bytes.get(self.cuts.origin..).unwrap_or_default());
+        writer.finish()
+    }
+
+    pub(crate) fn cuts(&self) -> Cuts {
+        self.cuts
+    }
+
+    /// A key read back from a stored frame, unless its parts do not fit.
+    pub(crate) fn from_stored(bytes: Vec<u8>, cuts: Cuts) -> Option<CacheKey> {
+        let fits = cuts.target <= cuts.origin && cuts.origin <= bytes.len();
+        fits.then(|| KeyWriter { bytes, cuts }.finish())
+    }
+
+    /// Lets the next key of this thread be built without an allocation.
+    pub(crate) fn recycle(self) {
+        SPARE.with(|spare| spare.set(self.bytes));
+    }
+}
+
+impl PartialEq for CacheKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for CacheKey {}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({:016x})", self.hash)
+    }
+}
+
+thread_local! {
+    /// The buffer of the last key that was only looked up.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What a part of a key is; the number is in stored keys and is never given another meaning.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Part {
+    Namespace = 1,
+    Name = 2,
+    Authority = 3,
+    Path = 4,
+    Query = 5,
+    Method = 6,
+    Scheme = 7,
+    Host = 8,
+    Forwarded = 9,
+    Vary = 10,
+    VaryAbsent = 11,
+    Cookie = 12,
+    Principal = 13,
+    Extra = 14,
+    Body = 15,
+    NoQuery = 16,
+}
+
+/// The layout of keys; part of each key, so that layouts never meet.
+const LAYOUT: u8 = 1;
+
+/// Writes a key part by part, each with its kind and length, so that no two lists of parts read the same.
+pub(crate) struct KeyWriter {
+    bytes: Vec<u8>,
+    cuts: Cuts,
+}
+
+impl KeyWriter {
+    /// Starts a key in a namespace, given as the bytes [`namespace`] made of it.
+    pub(crate) fn new(namespace: &[u8]) -> Self {
+        let mut bytes = SPARE.with(Cell::take);
+        bytes.clear();
+        bytes.extend_from_slice(namespace);
+        Self {
+            bytes,
+            cuts: Cuts::default(),
+        }
+    }
+
+    pub(crate) fn part(&mut self, kind: Part, value: &[u8]) {
+        self.bytes.push(kind as u8);
+        write_len(&mut self.bytes, value.len());
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// A part made of pieces that cannot hold the separator.
+    pub(crate) fn part_of<'a>(&mut self, kind: Part, pieces: impl Iterator<Item = &'a [u8]>, separator: u8) {
+        self.bytes.push(kind as u8);
+        let len_at = self.bytes.len();
+        write_len(&mut self.bytes, 0);
+        let start = self.bytes.len();
+        for (at, piece) in pieces.enumerate() {
+            if at > 0 {
+                self.bytes.push(separator);
+            }
+            self.bytes.extend_from_slice(piece);
+        }
+        let len = u32::try_from(self.bytes.len() - start)
+            .unwrap_or(u32::MAX)
+            .to_le_bytes();
+        if let Some(place) = self.bytes.get_mut(len_at..start) {
+            place.copy_from_slice(&len);
+        }
+    }
+
+    /// A request field: absent differs from empty.
+    pub(crate) fn field(&mut self, name: &str, value: Option<&[u8]>) {
+        match value {
+            Some(value) => {
+                self.part(Part::Vary, name.as_bytes());
+                self.part(Part::Vary, value);
+            }
+            None => self.part(Part::VaryAbsent, name.as_bytes()),
+        }
+    }
+
+    /// Names the target by a text instead of its URL.
+    pub(crate) fn name(&mut self, name: &str) {
+        self.part(Part::Name, name.as_bytes());
+        self.end_target();
+        self.end_origin();
+    }
+
+    /// What was written so far names the target.
+    pub(crate) fn end_target(&mut self) {
+        self.cuts.target = self.bytes.len();
+    }
+
+    /// What was written since the target tells its origins apart.
+    pub(crate) fn end_origin(&mut self) {
+        self.cuts.origin = self.bytes.len();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn finish(self) -> CacheKey {
+        CacheKey {
+            hash: SEED.hash_one(self.bytes.as_slice()),
+            bytes: self.bytes,
+            cuts: self.cuts,
+        }
+    }
+}
+
+/// Keys longer than this are not used: the request bypasses the cache.
+pub(crate) const MAX_KEY_BYTES: usize = 16 * 1024;
+
+/// The start of every key in a namespace.
+pub(crate) fn namespace(parts: &[String]) -> Vec<u8> {
+    let mut writer = KeyWriter {
+        bytes: vec![LAYOUT],
+        cuts: Cuts::default(),
+    };
+    writer.bytes.push(u8::try_from(parts.len()).unwrap_or(u8::MAX));
+    for part in parts {
+        writer.part(Part::Namespace, part.as_bytes());
+    }
+    writer.bytes
+}
+
+fn write_len(bytes: &mut Vec<u8>, len: usize) {
+    bytes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(parts: &[&str]) -> CacheKey {
+        let mut writer = KeyWriter::new(&namespace(&["n".to_owned()]));
+        for part in parts {
+            writer.part(Part::Name, part.as_bytes());
+        }
+        writer.finish()
+    }
+
+    #[test]
+    fn parts_cannot_forge_each_other() {
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
+        assert_ne!(key(&["a", ""]), key(&["a"]));
+        let forged = format!("a{}{}", '\u{2}', "\u{1}\0\0\0b");
+        assert_ne!(key(&["a", "b"]), key(&[&forged]));
+    }
+
+    #[test]
+    fn namespaces_are_pairs_not_strings() {
+        let pair = |a: &str, b: &str| namespace(&[a.to_owned(), b.to_owned()]);
+        assert_ne!(pair("ab", "c"), pair("a", "bc"));
+        assert_ne!(namespace(&["a".to_owned()]), pair("a", ""));
+    }
+
+    #[test]
+    fn absent_differs_from_empty() {
+        let base = key(&["x"]);
+        let absent = base.variant([("accept", None)].into_iter());
+        let empty = base.variant([("accept", Some(Vec::new()))].into_iter());
+        assert_ne!(absent, empty);
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_request() {
+        assert!(!format!("{:?}", key(&["token=secret"])).contains("secret"));
+    }
+}

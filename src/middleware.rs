@@ -1,0 +1,204 @@
+//! The layer around a service: the synchronous hit, and the way to everything else.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_service::{Service, Transform};
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::{Error, rt};
+use futures_util::future::LocalBoxFuture;
+
+use crate::body::CacheBody;
+use crate::config::CacheConfig;
+use crate::exchange::{Leading, Start, exchange};
+use crate::handler::{Exchanged, Layer};
+use crate::policy::reuse::{self, Reuse};
+use crate::preconditions::conditions;
+use crate::request::{self, Plan};
+use crate::respond::{self, Outcome};
+use crate::scope::Scope;
+
+/// The cache as a layer, for `App`, `Scope`, `Resource` and `Route`.
+///
+/// Make its [`CacheConfig`] once, outside the closure given to `HttpServer::new`, and clone it in: then all workers
+/// share one cache, one coalescing and one invalidation.
+///
+/// ```no_run
+/// use actix_fast_cache::{CacheConfig, FastCache, MemoryStorage};
+/// use actix_web::{App, HttpServer, web};
+///
+/// # async fn show() -> &'static str { "" }
+/// # #[actix_web::main]
+/// # async fn main() -> std::io::Result<()> {
+/// let cache = CacheConfig::builder(MemoryStorage::new()).namespace("shop").build()?;
+///
+/// HttpServer::new(move || {
+///     App::new().service(
+///         web::scope("/products")
+///             .wrap(FastCache::new(cache.scoped("products")))
+///             .route("/{id}", web::get().to(show)),
+///     )
+/// })
+/// .bind(("127.0.0.1", 8080))?
+/// .run()
+/// .await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct FastCache {
+    scope: Arc<Scope>,
+}
+
+// One value serves all workers.
+const _: () = {
+    const fn is_shared<T: Clone + Send + Sync + 'static>() {}
+    is_shared::<FastCache>();
+    is_shared::<CacheConfig>();
+    is_shared::<crate::handle::CacheHandle>();
+};
+
+impl FastCache {
+    /// A layer with this configuration.
+    #[must_use]
+    pub fn new(config: CacheConfig) -> Self {
+        Self {
+            scope: config.into_scope(),
+        }
+    }
+}
+
+impl fmt::Debug for FastCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FastCache")
+            .field("namespace", &self.scope.settings.namespace.parts())
+            .finish()
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for FastCache
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<CacheBody<B>>;
+    type Error = Error;
+    type Transform = FastCacheService<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(FastCacheService {
+            layer: Rc::new(Layer {
+                service,
+                scope: Arc::clone(&self.scope),
+            }),
+        }))
+    }
+}
+
+/// A service with a cache in front of it; made by [`FastCache`].
+pub struct FastCacheService<S> {
+    layer: Rc<Layer<S>>,
+}
+
+impl<S, B> Service<ServiceRequest> for FastCacheService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<CacheBody<B>>;
+    type Error = Error;
+    type Future = CacheFuture<B>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.layer.service.poll_ready(cx)
+    }
+
+    fn call(&self, req: ServiceRequest) -> CacheFuture<B> {
+        let scope = &*self.layer.scope;
+        if !scope.settings.checks.is_empty() {
+            return self.slow(req, Start::Checks);
+        }
+        let asked = match request::plan(&scope.settings, &req) {
+            Plan::Use(asked) => asked,
+            plan => return self.slow(req, Start::Planned(plan)),
+        };
+        let Some(found) = scope.engine.find_now(&asked.key, req.headers()) else {
+            return self.slow(req, Start::Planned(Plan::Use(asked)));
+        };
+        let Some(stored) = found.stored.as_deref() else {
+            return self.slow(req, Start::Found(asked, found));
+        };
+        let now = scope.engine.clock.now();
+        let Reuse::Fresh { age } = reuse::judge(stored, asked.personal, asked.client.as_ref(), now.at) else {
+            return self.slow(req, Start::Found(asked, found));
+        };
+        let conditions = asked.fields.conditional.then(|| conditions(req.headers()));
+        let (req, _) = req.into_parts();
+        let outcome = Outcome::Hit { collapsed: false };
+        let response = respond::from_stored(scope, req, stored, age, conditions.as_ref(), outcome);
+        asked.key.recycle();
+        CacheFuture(Kind::Ready(Some(response)))
+    }
+}
+
+impl<S, B> FastCacheService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    fn slow(&self, req: ServiceRequest, start: Start) -> CacheFuture<B> {
+        let leading = Rc::new(Cell::new(false));
+        let exchange = exchange(Rc::clone(&self.layer), req, start, Rc::clone(&leading));
+        CacheFuture(Kind::Slow(Some(Box::pin(exchange)), leading))
+    }
+}
+
+/// The answer of a [`FastCacheService`]: at hand, or on its way.
+pub struct CacheFuture<B: MessageBody + 'static>(Kind<B>);
+
+enum Kind<B> {
+    Ready(Option<ServiceResponse<CacheBody<B>>>),
+    Slow(Option<LocalBoxFuture<'static, Exchanged<B>>>, Leading),
+}
+
+// Nothing in it is pinned in place: the exchange has a box of its own.
+impl<B: MessageBody + 'static> Unpin for CacheFuture<B> {}
+
+impl<B: MessageBody + 'static> Future for CacheFuture<B> {
+    type Output = Exchanged<B>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Kind::Ready(response) => response
+                .take()
+                .map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
+            Kind::Slow(exchange, _) => match exchange {
+                Some(running) => running.as_mut().poll(cx).map(|answer| {
+                    *exchange = None;
+                    answer
+                }),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+/// A client that leaves takes its own run with it, but not one that others wait for: that one ends on its own.
+impl<B: MessageBody + 'static> Drop for CacheFuture<B> {
+    fn drop(&mut self) {
+        if let Kind::Slow(exchange, leading) = &mut self.0 {
+            if let Some(exchange) = exchange.take() {
+                if leading.get() && !std::thread::panicking() && rt::System::try_current().is_some() {
+                    rt::spawn(exchange);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What an answer's fields say, parsed once.
+
+use crate::policy::directives::ResponseDirectives;
+use crate::policy::{date, etag, fields, vary};
+
+/// The facts of a response head that caching rests on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ResponseFacts {
+    pub(crate) cache: ResponseDirectives,
+    pub(crate) age: u32,
+    pub(crate) date: Option<i64>,
+    /// `Expires`: absent, or a date; a bad date is the past (RFC 9111 section 5.3).
+    pub(crate) expires: Option<i64>,
+    pub(crate) last_modified: Option<i64>,
+    pub(crate) has_etag: bool,
+    pub(crate) vary: vary::Names,
+    pub(crate) sets_cookie: bool,
+    pub(crate) event_stream: bool,
+    pub(crate) nonce: bool,
+    pub(crate) groups: Vec<Vec<u8>>,
+    pub(crate) lines: usize,
+    pub(crate) bytes: usize,
+}
+
+impl ResponseFacts {
+    /// Reads the field lines of an answer; names in lower case.
+    pub(crate) fn read<'a>(lines: impl Iterator<Item = (&'a str, &'a [u8])>, now: i64) -> Self {
+        let mut facts = Self::default();
+        let (mut cache_control, mut age, mut expires) = (Vec::new(), Vec::new(), Vec::new());
+        let mut encoded = false;
+        for (name, value) in lines {
+            facts.lines += 1;
+            facts.bytes += name.len() + value.len();
+            match name {
+                "cache-control" => cache_control.push(value),
+                "age" => age.push(value),
+                "expires" => expires.push(value),
+                "date" => facts.date = date::parse(value, now),
+                "last-modified" => facts.last_modified = date::parse(value, now),
+                "etag" => facts.has_etag = etag::is_entity_tag(value),
+                "vary" => facts.vary.add_field(value),
+                "set-cookie" => facts.sets_cookie = true,
+                "cache-groups" => facts.groups.push(value.to_vec()),
+                "content-type" => facts.event_stream = starts_with(value, b"text/event-stream"),
+                "content-encoding" => encoded = !value.eq_ignore_ascii_case(b"identity"),
+                // Some layers answer for the asking origin and forget to say so.
+                "access-control-allow-origin" if value != b"*" => facts.vary.add("origin"),
+                "content-security-policy" | "content-security-policy-report-only" => {
+                    facts.nonce |= value.windows(7).any(|part| part.eq_ignore_ascii_case(b"'nonce-"));
+                }
+                _ => {}
+            }
+        }
+        if encoded {
+            facts.vary.add("accept-encoding");
+        }
+        facts.cache = ResponseDirectives::parse(cache_control.into_iter());
+        facts.age = fields::age(age.into_iter());
+        facts.expires = match expires.as_slice() {
+            [] => None,
+            [one] => Some(date::parse(one, now).unwrap_or(i64::MIN)),
+            _ => Some(i64::MIN),
+        };
+        facts
+    }
+}
+
+fn starts_with(value: &[u8], start: &[u8]) -> bool {
+    value
+        .get(..start.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_for_one_origin_or_encoding_varies_whatever_it_says() {
+        let read = |lines: &[(&'static str, &'static str)]| {
+            ResponseFacts::read(lines.iter().map(|(name, value)| (*name, value.as_bytes())), 0)
+        };
+        let names = |facts: ResponseFacts| match facts.vary {
+            vary::Names::Some(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),
+            vary::Names::Any => vec!["*".to_owned()],
+        };
+        assert_eq!(
+            names(read(&[("access-control-allow-origin", "https://a.example")])),
+            ["origin"]
+        );
+        assert_eq!(names(read(&[("access-control-allow-origin", "*")])), [""; 0]);
+        assert_eq!(names(read(&[("content-encoding", "gzip")])), ["accept-encoding"]);
+        assert!(read(&[("content-security-policy", "script-src 'nonce-abc'")]).nonce);
+        assert_eq!(read(&[("expires", "0")]).expires, Some(i64::MIN));
+    }
+}

@@ -1,0 +1,78 @@
+//! Whether a stored response may answer a request, and how (RFC 9111 section 4).
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::policy::directives::{MaxStale, RequestDirectives};
+use crate::policy::rules::Personal;
+use crate::stored::response::StoredResponse;
+
+/// What may be done with a stored response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// Serve it.
+    Fresh { age: Duration },
+    /// Serve it, and refresh it behind the answer (RFC 5861 section 3).
+    StaleWhileRevalidate { age: Duration },
+    /// Refresh or validate it first; if that fails, `if_error` says whether it may still serve (RFC 5861 section 4).
+    Stale { if_error: bool },
+    /// It is not for this request.
+    NotForThis,
+}
+
+/// Judges a stored response for a request. `client` are its directives, where the scope obeys them.
+pub(crate) fn judge(
+    stored: &StoredResponse,
+    personal: Personal,
+    client: Option<&RequestDirectives>,
+    now: Timestamp,
+) -> Reuse {
+    let known = &stored.freshness;
+    // RFC 9111 section 3.5, and our own caution with cookies.
+    if personal.authorization && !known.for_authorized || personal.cookie && !known.for_cookies {
+        return Reuse::NotForThis;
+    }
+    let age = stored.age(now);
+    let staleness = age.saturating_sub(known.lifetime);
+    // RFC 9111 section 4.2.4: stale only where nothing forbids it.
+    let may_be_stale = !known.must_revalidate;
+    let refused = client.is_some_and(|client| refuses(client, age, known.lifetime));
+    if !refused {
+        if age < known.lifetime {
+            return Reuse::Fresh { age };
+        }
+        if may_be_stale && client.is_some_and(|client| accepts_stale(client, staleness)) {
+            return Reuse::Fresh { age };
+        }
+        if may_be_stale && staleness < known.while_revalidate {
+            return Reuse::StaleWhileRevalidate { age };
+        }
+    }
+    Reuse::Stale {
+        if_error: may_be_stale && staleness < known.if_error,
+    }
+}
+
+/// Whether the client asks for something newer (RFC 9111 sections 5.2.1.1, 5.2.1.3, 5.2.1.4).
+fn refuses(client: &RequestDirectives, age: Duration, lifetime: Duration) -> bool {
+    let too_old = client
+        .max_age
+        .is_some_and(|most| most == 0 || age > seconds(most));
+    let soon_stale = client
+        .min_fresh
+        .is_some_and(|least| lifetime.saturating_sub(age) < seconds(least));
+    client.no_cache || too_old || soon_stale
+}
+
+/// Whether the client takes it stale (RFC 9111 section 5.2.1.2).
+fn accepts_stale(client: &RequestDirectives, staleness: Duration) -> bool {
+    match client.max_stale {
+        Some(MaxStale::Any) => true,
+        Some(MaxStale::For(most)) => staleness <= seconds(most),
+        None => false,
+    }
+}
+
+fn seconds(delta: u32) -> Duration {
+    Duration::from_secs(u64::from(delta))
+}

@@ -1,0 +1,69 @@
+//! What a scope decided about storing; plain data.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+
+/// Where a lifetime comes from when the answer does not say, or although it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScopeTtl {
+    /// For answers that say nothing.
+    Fallback(Duration),
+    /// There is none: answers that say nothing are not stored.
+    ExplicitOnly,
+    /// For all answers that may be stored, whatever lifetime they give.
+    Override(Duration),
+}
+
+/// What becomes of an answer that sets a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SetCookiePolicy {
+    /// It is not stored; the default.
+    #[default]
+    Refuse,
+    /// It is stored without its cookies; the request that filled the cache gets them.
+    Strip,
+    /// It is stored, and everybody gets the same cookies. Only for cookies that mean nothing.
+    Keep,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) ttl: ScopeTtl,
+    /// The accepted statuses, each with a lifetime of its own or the scope's.
+    pub(crate) statuses: Vec<(StatusCode, Option<Duration>)>,
+    pub(crate) max_ttl: Duration,
+    pub(crate) while_revalidate: Duration,
+    pub(crate) if_error: Duration,
+    pub(crate) set_cookie: SetCookiePolicy,
+    pub(crate) body_limit: usize,
+    /// Whether answers may vary on the whole of these fields, because the scope took care of them.
+    pub(crate) vary_on_cookie: bool,
+    pub(crate) vary_on_authorization: bool,
+}
+
+/// What the handler said through its extractor; it has the first word.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes {
+    pub(crate) no_store: bool,
+    pub(crate) key: Option<String>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) vary: Vec<String>,
+    pub(crate) while_revalidate: Option<Duration>,
+    pub(crate) if_error: Option<Duration>,
+}
+
+/// Whether the request carried credentials that the scope has no opinion on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Personal {
+    pub(crate) authorization: bool,
+    pub(crate) cookie: bool,
+}
+
+impl Personal {
+    pub(crate) fn any(self) -> bool {
+        self.authorization || self.cookie
+    }
+}

@@ -1,0 +1,121 @@
+//! Whether an answer may be stored (RFC 9111 section 3), and with what.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
+
+use crate::policy::facts::ResponseFacts;
+use crate::policy::rules::{Personal, Rules, SetCookiePolicy, Wishes};
+use crate::policy::{freshness, tags};
+use crate::status::NotStoredReason;
+use crate::stored::response::Freshness;
+
+/// An answer that may be stored.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// All but the time of receipt.
+    pub(crate) freshness: Freshness,
+    /// The request fields that select it.
+    pub(crate) vary: Vec<HeaderName>,
+    pub(crate) tags: Vec<String>,
+}
+
+/// The circumstances of an answer that its own fields do not tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) status: StatusCode,
+    /// The answer comes from an `Err`.
+    pub(crate) failed: bool,
+    /// It answers `HEAD`.
+    pub(crate) head: bool,
+    pub(crate) personal: Personal,
+    /// Request fields that are in every key of the scope.
+    pub(crate) keyed: &'a [HeaderName],
+    pub(crate) now: i64,
+}
+
+/// More fields than these are not worth keeping, or an attempt on the memory.
+const MOST_LINES: usize = 128;
+const MOST_HEADER_BYTES: usize = 32 * 1024;
+
+/// Judges an answer by its head: the handler's own word first, then RFC 9111 section 3.
+pub(crate) fn judge(
+    facts: ResponseFacts,
+    wishes: &mut Wishes,
+    rules: &Rules,
+    about: Circumstances<'_>,
+) -> Result<Verdict, NotStoredReason> {
+    if about.failed {
+        return Err(NotStoredReason::HandlerError);
+    }
+    if wishes.no_store {
+        return Err(NotStoredReason::HandlerRefused);
+    }
+    if about.head {
+        return Err(NotStoredReason::Head);
+    }
+    if !rules.statuses.iter().any(|(status, _)| *status == about.status) {
+        return Err(NotStoredReason::Status);
+    }
+    if facts.event_stream {
+        return Err(NotStoredReason::EventStream);
+    }
+    if facts.nonce {
+        return Err(NotStoredReason::Nonce);
+    }
+    if facts.lines > MOST_LINES || facts.bytes > MOST_HEADER_BYTES {
+        return Err(NotStoredReason::HeadersTooLarge);
+    }
+    if facts.sets_cookie && rules.set_cookie == SetCookiePolicy::Refuse {
+        return Err(NotStoredReason::SetCookie);
+    }
+
+    let initial_age = freshness::initial_age(&facts, about.now);
+    let lifetime = freshness::lifetime(&facts, about.status, wishes, rules, about.now)?;
+
+    // RFC 9111 section 3.5: what makes an answer to an authorized request everybody's.
+    let for_authorized = facts.cache.public || facts.cache.s_maxage.is_some() || facts.cache.must_revalidate;
+    let for_cookies = facts.cache.public || facts.cache.s_maxage.is_some();
+    if about.personal.authorization && !for_authorized {
+        return Err(NotStoredReason::Authorization);
+    }
+    if about.personal.cookie && !for_cookies {
+        return Err(NotStoredReason::Cookie);
+    }
+
+    let mut names = facts.vary;
+    for name in &wishes.vary {
+        names.add(name);
+    }
+    let vary = names.selecting(about.keyed, rules)?;
+    let tags = tags::collect(std::mem::take(&mut wishes.tags), &facts.groups)?;
+
+    // RFC 9111 sections 5.2.2.2, 5.2.2.8, 5.2.2.10: each forbids to serve it stale.
+    let must_revalidate =
+        facts.cache.must_revalidate || facts.cache.proxy_revalidate || facts.cache.s_maxage.is_some();
+    let window = |wished: Option<Duration>, said: Option<u32>, configured: Duration| {
+        wished
+            .or(said.map(|seconds| Duration::from_secs(u64::from(seconds))))
+            .unwrap_or(configured)
+    };
+    Ok(Verdict {
+        freshness: Freshness {
+            received: Default::default(),
+            initial_age,
+            lifetime,
+            while_revalidate: window(
+                wishes.while_revalidate,
+                facts.cache.stale_while_revalidate,
+                rules.while_revalidate,
+            ),
+            if_error: window(wishes.if_error, facts.cache.stale_if_error, rules.if_error),
+            must_revalidate,
+            for_authorized,
+            for_cookies,
+            last_modified: facts.last_modified,
+        },
+        vary,
+        tags,
+    })
+}

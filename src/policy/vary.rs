@@ -1,0 +1,74 @@
+//! Which request fields an answer depends on (RFC 9111 section 4.1, RFC 9110 section 12.5.5).
+
+use actix_web::http::header::HeaderName;
+
+use crate::policy::fields;
+use crate::policy::rules::Rules;
+use crate::status::NotStoredReason;
+
+/// The fields named by `Vary`, without repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Names {
+    Some(Vec<HeaderName>),
+    /// `*`, or something that is not a field name: the answer fits no other request.
+    Any,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
+}
+
+/// More selecting fields than these, and variants would hardly ever meet.
+const MOST_NAMES: usize = 8;
+
+impl Names {
+    pub(crate) fn add_field(&mut self, value: &[u8]) {
+        for member in fields::members(value) {
+            match HeaderName::from_bytes(member) {
+                Ok(name) if name.as_str() != "*" => self.add_name(name),
+                // A member * anywhere never matches.
+                _ => *self = Self::Any,
+            }
+        }
+    }
+
+    pub(crate) fn add(&mut self, name: &str) {
+        self.add_field(name.as_bytes());
+    }
+
+    fn add_name(&mut self, name: HeaderName) {
+        if let Self::Some(names) = self {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+
+    /// The names a key has to add, or why the answer cannot be stored.
+    ///
+    /// `keyed` are the fields that are part of every key of the scope already.
+    pub(crate) fn selecting(
+        self,
+        keyed: &[HeaderName],
+        rules: &Rules,
+    ) -> Result<Vec<HeaderName>, NotStoredReason> {
+        let Self::Some(mut names) = self else {
+            return Err(NotStoredReason::VaryAny);
+        };
+        names.retain(|name| !keyed.contains(name));
+        let personal = |name: &HeaderName| match name.as_str() {
+            "cookie" => !rules.vary_on_cookie,
+            "authorization" => !rules.vary_on_authorization,
+            _ => false,
+        };
+        if names.iter().any(personal) {
+            return Err(NotStoredReason::VaryPersonal);
+        }
+        if names.len() > MOST_NAMES {
+            return Err(NotStoredReason::VaryTooMuch);
+        }
+        Ok(names)
+    }
+}

@@ -1,0 +1,97 @@
+//! Refreshes behind a stale answer (RFC 5861 section 3).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use actix_service::Service;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::test::TestRequest;
+use actix_web::{Error, rt};
+
+use crate::body;
+use crate::engine::{Engine, Found};
+use crate::flight::{Lead, Role};
+use crate::handler::{Layer, fill};
+use crate::key::CacheKey;
+use crate::policy::reuse::Reuse;
+use crate::request::Asked;
+use crate::scope::Scope;
+
+/// Most background refreshes at a time; past them a stale answer is served and left for a later request.
+const MOST_REFRESHES: usize = 64;
+/// After a refresh began, the next one of the same key waits so long, unless the first one succeeds.
+pub(crate) const BACK_OFF: Duration = Duration::from_secs(5);
+
+/// The duty to refresh one key, and a place among the refreshes under way.
+pub(crate) struct Refresh {
+    engine: Arc<Engine>,
+    lead: Option<Lead>,
+}
+
+impl Refresh {
+    /// Takes the duty, unless somebody has it, had it a moment ago, or too many are at work.
+    pub(crate) fn claim(scope: &Scope, key: &CacheKey) -> Option<Self> {
+        let engine = &scope.engine;
+        let now = engine.clock.now().at;
+        if engine.refreshes.load(Relaxed) >= MOST_REFRESHES || engine.backing_off.contains(key, now) {
+            return None;
+        }
+        match engine.flights.join(key, now, scope.settings.coalescing.limits) {
+            Role::Lead(lead) => {
+                // Success forgets it again; failure, panic and hanging need nobody to remember.
+                engine.backing_off.remember(key, now, BACK_OFF);
+                engine.refreshes.fetch_add(1, Relaxed);
+                Some(Self {
+                    engine: Arc::clone(engine),
+                    lead: Some(lead),
+                })
+            }
+            Role::Follow(_) | Role::Crowded => None,
+        }
+    }
+
+    /// Runs the request again, for nobody but the cache.
+    ///
+    /// It must be the request itself: it alone has its data and its way through the router.
+    pub(crate) fn run_behind<S, B>(
+        mut self,
+        layer: Rc<Layer<S>>,
+        req: ServiceRequest,
+        asked: Asked,
+        found: Found,
+    ) where
+        S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
+        rt::spawn(async move {
+            let lead = self.lead.take();
+            let stale = Reuse::Stale { if_error: false };
+            if let Ok(response) = fill(&layer, req, asked, found, stale, lead).await {
+                body::exhaust(response.into_body()).await;
+            }
+        });
+    }
+}
+
+impl Drop for Refresh {
+    fn drop(&mut self) {
+        self.engine.refreshes.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A request with the same head and path parameters, and nothing else of it: for an answer whose own request went
+/// elsewhere.
+pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
+    let mut likeness = TestRequest::default().to_srv_request();
+    let head = likeness.head_mut();
+    head.method = req.method().clone();
+    head.uri = req.uri().clone();
+    head.version = req.version();
+    head.headers = req.headers().clone();
+    head.peer_addr = req.peer_addr();
+    *likeness.match_info_mut() = req.match_info().clone();
+    likeness
+}

@@ -1,0 +1,181 @@
+//! Answers made of a stored response: 200, 304, 206, HEAD and 416.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use actix_web::dev::ServiceResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+
+use crate::body::CacheBody;
+use crate::policy::conditional::{Answer, Conditions};
+use crate::scope::Scope;
+use crate::stored::response::StoredResponse;
+
+/// How an answer came about, for the fields that tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Hit { collapsed: bool },
+    Miss,
+}
+
+/// Answers a request from a stored response.
+pub(crate) fn from_stored<B>(
+    scope: &Scope,
+    req: HttpRequest,
+    stored: &StoredResponse,
+    age: Duration,
+    conditions: Option<&Conditions>,
+    outcome: Outcome,
+) -> ServiceResponse<CacheBody<B>> {
+    let answer = conditions.map_or(Answer::Whole, |conditions| {
+        conditions.evaluate(req.method(), stored, scope.engine.clock.now().unix)
+    });
+    let len = stored.body.len();
+    let mut response = match answer {
+        Answer::Whole => {
+            let body = match stored.status {
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => CacheBody::none(),
+                _ => CacheBody::whole(stored.body.clone()),
+            };
+            HttpResponse::with_body(stored.status, body)
+        }
+        Answer::NotModified => HttpResponse::with_body(StatusCode::NOT_MODIFIED, CacheBody::none()),
+        Answer::Part { first, last } => {
+            let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(len);
+            let part = stored
+                .body
+                .slice(at(first)..at(last.saturating_add(1)).max(at(first)));
+            let mut response = HttpResponse::with_body(StatusCode::PARTIAL_CONTENT, CacheBody::whole(part));
+            set_content_range(response.headers_mut(), &format!("bytes {first}-{last}/{len}"));
+            response
+        }
+        Answer::Unsatisfiable => {
+            let body = CacheBody::whole(Default::default());
+            let mut response = HttpResponse::with_body(StatusCode::RANGE_NOT_SATISFIABLE, body);
+            set_content_range(response.headers_mut(), &format!("bytes */{len}"));
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    for (name, value) in &stored.headers {
+        if sends(answer, name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers.append(header::AGE, age_value(age.as_secs()));
+    if outcome == Outcome::Miss {
+        // The answer was not reused: its age is what its origin said of it.
+        headers.remove(header::AGE);
+    }
+    tell(scope, headers, outcome, Some((stored, age)));
+    ServiceResponse::new(req, response)
+}
+
+/// Which stored fields an answer repeats.
+fn sends(answer: Answer, name: &HeaderName) -> bool {
+    match answer {
+        Answer::Whole | Answer::Part { .. } => true,
+        // RFC 9110 section 15.4.5.
+        Answer::NotModified => matches!(
+            *name,
+            header::CACHE_CONTROL
+                | header::CONTENT_LOCATION
+                | header::DATE
+                | header::ETAG
+                | header::EXPIRES
+                | header::VARY
+        ),
+        Answer::Unsatisfiable => *name == header::DATE,
+    }
+}
+
+/// Writes the status fields of an answer that is or will be stored.
+pub(crate) fn tell(
+    scope: &Scope,
+    headers: &mut HeaderMap,
+    outcome: Outcome,
+    stored: Option<(&StoredResponse, Duration)>,
+) {
+    if let Some(field) = &scope.settings.status_field {
+        let value = match outcome {
+            Outcome::Hit { .. } => &field.hit,
+            Outcome::Miss => &field.miss,
+        };
+        headers.insert(field.name.clone(), value.clone());
+    }
+    if let Some(name) = &scope.settings.cache_status {
+        let ttl = stored.map(|(stored, age)| remaining(stored, age));
+        let told = match (outcome, ttl) {
+            (Outcome::Hit { collapsed: false }, Some(ttl)) => format!("hit; ttl={ttl}"),
+            (Outcome::Hit { collapsed: true }, Some(ttl)) => {
+                format!("fwd=uri-miss; collapsed; ttl={ttl}")
+            }
+            (Outcome::Hit { .. }, None) => "hit".to_owned(),
+            (Outcome::Miss, _) => "fwd=uri-miss; stored".to_owned(),
+        };
+        append_cache_status(headers, name, &told);
+    }
+}
+
+/// Writes `Cache-Status` for an answer that the cache had no part in (RFC 9211 sections 2.2 and 2.8).
+pub(crate) fn tell_passed(scope: &Scope, headers: &mut HeaderMap, fwd: &str, detail: &str) {
+    if let Some(name) = &scope.settings.cache_status {
+        append_cache_status(headers, name, &format!("fwd={fwd}; detail={detail}"));
+    }
+}
+
+fn append_cache_status(headers: &mut HeaderMap, name: &str, told: &str) {
+    if let Ok(value) = HeaderValue::try_from(format!("{name}; {told}")) {
+        headers.append(HeaderName::from_static("cache-status"), value);
+    }
+}
+
+/// Seconds of freshness left; negative when stale (RFC 9211 section 2.5).
+fn remaining(stored: &StoredResponse, age: Duration) -> i64 {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds(stored.freshness.lifetime).saturating_sub(seconds(age))
+}
+
+fn set_content_range(headers: &mut HeaderMap, range: &str) {
+    if let Ok(value) = HeaderValue::from_str(range) {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+}
+
+/// Ages up to this many seconds are written once for the process.
+const READY_AGES: u64 = 10_000;
+
+/// The digits of the ready ages, one after the other.
+static AGES: LazyLock<(String, Vec<usize>)> = LazyLock::new(|| {
+    let mut ends = Vec::new();
+    let mut digits = String::new();
+    for age in 0..READY_AGES {
+        digits.push_str(&age.to_string());
+        ends.push(digits.len());
+    }
+    (digits, ends)
+});
+
+/// `Age` as a field value; nearly always without an allocation, for it is on every hit.
+fn age_value(seconds: u64) -> HeaderValue {
+    let (digits, ends): &'static (String, Vec<usize>) = &AGES;
+    let ready = usize::try_from(seconds).ok().and_then(|age| {
+        let start = if age == 0 { 0 } else { *ends.get(age - 1)? };
+        digits.get(start..*ends.get(age)?)
+    });
+    ready.map_or_else(|| HeaderValue::from(seconds), HeaderValue::from_static)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_read_as_written() {
+        for age in [0, 1, 9, 10, 99, 100, 9_999, 10_000, u64::MAX] {
+            assert_eq!(age_value(age).to_str().expect("digits"), age.to_string());
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One scope: its settings, the engine it shares, and the fences it can raise.
+
+use std::sync::Arc;
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::Uri;
+use actix_web::http::header;
+
+use crate::engine::Engine;
+use crate::key::{CacheKey, KeyWriter, Part};
+use crate::request::{GET_CLASS, write_target};
+use crate::settings::{HostPolicy, KeyRule, Settings};
+use crate::status::{BypassReason, NotStoredReason, Said};
+use crate::storage::error::StorageError;
+use crate::storage::fence::{Fence, FenceId};
+use crate::stored::entry::{Content, Entry};
+
+pub(crate) struct Scope {
+    pub(crate) settings: Settings,
+    pub(crate) engine: Arc<Engine>,
+    said: Said,
+}
+
+impl Scope {
+    pub(crate) fn new(settings: Settings, engine: Arc<Engine>) -> Self {
+        Self {
+            settings,
+            engine,
+            said: Said::default(),
+        }
+    }
+
+    pub(crate) fn say_bypass(&self, reason: BypassReason) {
+        self.said.bypass(reason, self.settings.namespace.parts());
+    }
+
+    pub(crate) fn say_not_stored(&self, reason: NotStoredReason) {
+        self.said.not_stored(reason, self.settings.namespace.parts());
+    }
+
+    /// The entry that a manual call names.
+    pub(crate) fn named_key(&self, name: &str) -> CacheKey {
+        let mut key = KeyWriter::new(self.settings.namespace.prefix());
+        key.name(name);
+        key.part(Part::Method, GET_CLASS);
+        key.finish()
+    }
+
+    /// The entry of a plain GET for a URL, over one scheme.
+    fn url_key(&self, url: &Uri, authority: &[u8], scheme: &str) -> CacheKey {
+        let mut key = KeyWriter::new(self.settings.namespace.prefix());
+        write_target(&self.settings, authority, url.path(), url.query(), &mut key);
+        if self.settings.host == HostPolicy::AsSent {
+            key.part(Part::Scheme, scheme.as_bytes());
+        }
+        key.end_origin();
+        key.part(Part::Method, GET_CLASS);
+        key.finish()
+    }
+
+    /// The fence of the URL a request names, whatever its entry is called.
+    pub(crate) fn url_fence(&self, req: &ServiceRequest, key: Option<&CacheKey>) -> FenceId {
+        if let (KeyRule::Url, Some(key)) = (&self.settings.key, key) {
+            return key.target_fence();
+        }
+        let in_target = req
+            .uri()
+            .authority()
+            .map(|authority| authority.as_str().as_bytes());
+        let host = || req.headers().get(header::HOST).map(|host| host.as_bytes());
+        self.url_key(req.uri(), self.authority(in_target.or_else(host)), "")
+            .target_fence()
+    }
+
+    /// The authority that keys have for one that was sent.
+    fn authority<'a>(&'a self, sent: Option<&'a [u8]>) -> &'a [u8] {
+        match &self.settings.host {
+            HostPolicy::AsSent => sent.unwrap_or_default(),
+            HostPolicy::Fixed(host) => host.as_bytes(),
+            HostPolicy::Ignore => b"",
+        }
+    }
+
+    /// A fence inside this scope's namespace.
+    pub(crate) fn fence(&self, id: FenceId) -> Fence {
+        Fence {
+            id,
+            within: self.settings.namespace.fence(),
+        }
+    }
+
+    /// Drops all that is stored under a name; tells how many entries that were.
+    pub(crate) async fn invalidate_name(&self, name: &str) -> Result<u64, StorageError> {
+        let key = self.named_key(name);
+        let dropped = self.count(&key).await;
+        self.engine.raise(&[self.fence(key.target_fence())]).await?;
+        Ok(dropped)
+    }
+
+    /// Drops all that is stored for a URL; `authority` where the URL names none itself.
+    pub(crate) async fn invalidate_url(
+        &self,
+        url: &str,
+        authority: Option<&[u8]>,
+    ) -> Result<u64, StorageError> {
+        let uri: Uri = url
+            .parse()
+            .map_err(|error| StorageError::with_source("not a URL to invalidate", error))?;
+        let own = uri.authority().map(|authority| authority.as_str().as_bytes());
+        let sent = own.or(authority);
+        if sent.is_none() && self.settings.host == HostPolicy::AsSent {
+            return Err(StorageError::new(
+                "a URL to invalidate outside a request needs its host, as in http://shop.example/path",
+            ));
+        }
+        let authority = self.authority(sent);
+        let (plain, secure) = (
+            self.url_key(&uri, authority, "http"),
+            self.url_key(&uri, authority, "https"),
+        );
+        let mut dropped = self.count(&plain).await;
+        if secure != plain {
+            dropped += self.count(&secure).await;
+        }
+        self.engine.raise(&[self.fence(plain.target_fence())]).await?;
+        Ok(dropped)
+    }
+
+    pub(crate) async fn invalidate_tags(&self, tags: &[String]) -> Result<(), StorageError> {
+        let namespace = &self.settings.namespace;
+        let fences: Vec<Fence> = tags
+            .iter()
+            .map(|tag| Fence {
+                id: namespace.tag_fence(tag),
+                within: namespace.root_fence(),
+            })
+            .collect();
+        self.engine.raise(&fences).await
+    }
+
+    pub(crate) async fn invalidate_namespace(&self) -> Result<(), StorageError> {
+        self.engine
+            .raise(&[Fence {
+                id: self.settings.namespace.fence(),
+                within: FenceId::ALL,
+            }])
+            .await
+    }
+
+    pub(crate) async fn clear(&self) -> Result<(), StorageError> {
+        self.engine
+            .raise(&[Fence {
+                id: FenceId::ALL,
+                within: FenceId::ALL,
+            }])
+            .await
+    }
+
+    /// The live responses under a key: one, its variants, or those it stands for.
+    async fn count(&self, key: &CacheKey) -> u64 {
+        let Some(entry) = self.engine.get(key).await.entry else {
+            return 0;
+        };
+        match &entry.content {
+            Content::Response(_) => 1,
+            Content::Varies(varies) => {
+                let mut live = 0;
+                for variant in &varies.variants {
+                    live += u64::from(self.engine.get(variant).await.entry.is_some());
+                }
+                live
+            }
+            Content::Alias(target) => {
+                let target: Option<Arc<Entry>> = self.engine.get(target).await.entry;
+                u64::from(target.is_some())
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A suite that checks the contract of [`Storage`] on any storage.

@@ -1,0 +1,48 @@
+//! The storage trait behind a pointer: boxed futures, so that the engine can hold any storage.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::key::CacheKey;
+use crate::storage::error::StorageError;
+use crate::storage::fence::{Fence, FenceId, Stamp};
+use crate::storage::interface::{Lookup, Storage};
+use crate::stored::entry::Entry;
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+
+pub(crate) trait ErasedStorage: Send + Sync {
+    fn get_now(&self, key: &CacheKey) -> Option<Lookup>;
+    fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup>;
+    fn put(&self, entry: Arc<Entry>) -> BoxFuture<'_, ()>;
+    fn remove<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, bool>;
+    fn raise<'a>(&'a self, fences: &'a [Fence]) -> BoxFuture<'a, ()>;
+    fn is_current<'a>(&'a self, stamp: Stamp, fences: &'a [FenceId]) -> BoxFuture<'a, bool>;
+}
+
+impl<S: Storage> ErasedStorage for S {
+    fn get_now(&self, key: &CacheKey) -> Option<Lookup> {
+        Storage::get_now(self, key)
+    }
+
+    fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup> {
+        Box::pin(Storage::get(self, key))
+    }
+
+    fn put(&self, entry: Arc<Entry>) -> BoxFuture<'_, ()> {
+        Box::pin(Storage::put(self, entry))
+    }
+
+    fn remove<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, bool> {
+        Box::pin(Storage::remove(self, key))
+    }
+
+    fn raise<'a>(&'a self, fences: &'a [Fence]) -> BoxFuture<'a, ()> {
+        Box::pin(Storage::raise(self, fences))
+    }
+
+    fn is_current<'a>(&'a self, stamp: Stamp, fences: &'a [FenceId]) -> BoxFuture<'a, bool> {
+        Box::pin(Storage::is_current(self, stamp, fences))
+    }
+}

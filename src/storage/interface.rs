@@ -1,0 +1,58 @@
+//! The storage trait.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::key::CacheKey;
+use crate::storage::error::StorageError;
+use crate::storage::fence::{Fence, FenceId, Stamp};
+use crate::stored::entry::Entry;
+
+/// What a lookup found, and when it looked.
+#[derive(Debug, Clone, Default)]
+pub struct Lookup {
+    /// The entry, if the storage has one that no fence dropped.
+    pub entry: Option<Arc<Entry>>,
+    /// The fence clock as it stood no later than the lookup: a fill that follows this lookup carries it.
+    pub stamp: Stamp,
+}
+
+/// Where entries are kept. The contract, checked by [`conformance`](crate::storage::conformance):
+///
+/// * **It may forget, and never invents.** `get` gives back the entry last `put` under an equal key, or none.
+///   Keys are compared whole: an entry under another key with the same hash or digest is none.
+/// * **It honours fences.** After [`raise`](Self::raise) returned, no lookup on any handle of this storage gives
+///   an entry that one of the raised fences names and whose stamp was read before the raise. Neither does it keep
+///   one that is `put` later.
+/// * **The older fill does not win.** A `put` does not replace an entry whose fill began later.
+/// * **It does not judge freshness.** It may drop an entry after [`Entry::keep_until`], and no sooner but for room.
+/// * **It fails by returning.** An error, however odd, is a miss to the cache. It must not panic.
+///
+/// Methods are ordinary `async fn`s with `Send` futures; each may be cancelled at any await.
+pub trait Storage: Send + Sync + 'static {
+    /// Looks up without waiting, for storages that can; `None` sends the caller to [`get`](Self::get).
+    ///
+    /// Runs on the worker for every hit: it must not block and should not allocate.
+    fn get_now(&self, _key: &CacheKey) -> Option<Lookup> {
+        None
+    }
+
+    /// Looks up an entry, and reads the fence clock.
+    fn get(&self, key: &CacheKey) -> impl Future<Output = Result<Lookup, StorageError>> + Send;
+
+    /// Keeps an entry under its own key.
+    fn put(&self, entry: Arc<Entry>) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Forgets one entry; tells whether there was one. Tidies up; invalidation is [`raise`](Self::raise).
+    fn remove(&self, key: &CacheKey) -> impl Future<Output = Result<bool, StorageError>> + Send;
+
+    /// Raises fences: when it returns, everything they name that began before is gone for every reader.
+    fn raise(&self, fences: &[Fence]) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Tells whether a fill that carries `stamp` is still valid under these fences.
+    fn is_current(
+        &self,
+        stamp: Stamp,
+        fences: &[FenceId],
+    ) -> impl Future<Output = Result<bool, StorageError>> + Send;
+}

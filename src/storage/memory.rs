@@ -1,0 +1,317 @@
+//! Entries in the memory of this process, bounded by what they weigh.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use mini_moka::sync::{Cache, ConcurrentCacheExt};
+
+use crate::key::CacheKey;
+use crate::storage::error::StorageError;
+use crate::storage::fence::{Fence, FenceId, Stamp};
+use crate::storage::interface::{Lookup, Storage};
+use crate::stored::entry::Entry;
+
+/// A storage in memory, shared by all its clones.
+///
+/// Holds 64 MiB unless told otherwise, counted by what entries really occupy. What is asked for often stays; a new
+/// entry may be refused while more popular ones fill the room.
+///
+/// ```
+/// use actix_fast_cache::{CacheConfig, MemoryStorage};
+///
+/// let config = CacheConfig::builder(MemoryStorage::with_capacity(256 << 20)).build()?;
+/// # drop(config);
+/// # Ok::<(), actix_fast_cache::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct MemoryStorage(Arc<Memory>);
+
+struct Memory {
+    capacity: u64,
+    entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
+    /// One putter at a time for each key: "the older fill does not win" is a read and a write.
+    putters: [Mutex<()>; 16],
+    unsettled_bytes: AtomicUsize,
+    fences: RwLock<Fences>,
+    /// The fence clock: moved on by each raise, after its fences are in place.
+    clock: AtomicU64,
+}
+
+struct Slot {
+    entry: Arc<Entry>,
+    /// The fence clock at which this entry was last found valid: while it stands, no fence can concern it.
+    valid_at: AtomicU64,
+}
+
+/// What an `MemoryStorage` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// Entries held.
+    pub entries: u64,
+    /// Bytes they weigh.
+    pub bytes: u64,
+}
+
+const DEFAULT_CAPACITY: u64 = 64 << 20;
+/// What mini-moka itself spends on an entry: its map slot, queue nodes and counters.
+const OVERHEAD: usize = 600;
+/// mini-moka evicts late, in maintenance that readers may never trigger: past these bytes the writer does it.
+const SETTLE_BYTES: usize = 256 << 10;
+
+impl MemoryStorage {
+    /// A storage of 64 MiB.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_capacity(DEFAULT_CAPACITY)
+    }
+
+    /// A storage of this many bytes. Entries that weigh more are not kept.
+    #[must_use]
+    pub fn with_capacity(bytes: u64) -> Self {
+        let entries = Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|_, slot: &Arc<Slot>| u32::try_from(cost(&slot.entry)).unwrap_or(u32::MAX))
+            .build_with_hasher(BuildHasherDefault::default());
+        Self(Arc::new(Memory {
+            capacity: bytes,
+            entries,
+            putters: Default::default(),
+            unsettled_bytes: AtomicUsize::new(0),
+            fences: RwLock::default(),
+            clock: AtomicU64::new(0),
+        }))
+    }
+
+    /// What is held now.
+    #[must_use]
+    pub fn stats(&self) -> MemoryStats {
+        self.0.entries.sync();
+        MemoryStats {
+            entries: self.0.entries.entry_count(),
+            bytes: self.0.entries.weighted_size(),
+        }
+    }
+
+    fn lookup(&self, key: &CacheKey) -> Lookup {
+        let memory = &*self.0;
+        // Read before the entry: whatever is raised from here on is after this lookup.
+        let clock = memory.clock.load(Ordering::Acquire);
+        let entry = memory
+            .entries
+            .get(&key.hash64())
+            .filter(|slot| slot.entry.key() == key && memory.is_valid(slot, clock))
+            .map(|slot| Arc::clone(&slot.entry));
+        Lookup {
+            entry,
+            stamp: Stamp(clock),
+        }
+    }
+
+    fn keep(&self, entry: Arc<Entry>) {
+        let memory = &*self.0;
+        let cost = cost(&entry);
+        if cost as u64 > memory.capacity || !memory.is_current(entry.stamp(), entry.fences()) {
+            return;
+        }
+        let hash = entry.key().hash64();
+        {
+            let _putter = memory.putter(hash);
+            let newer = |slot: &Arc<Slot>| {
+                slot.entry.key() == entry.key()
+                    && (slot.entry.stamp(), slot.entry.began()) > (entry.stamp(), entry.began())
+            };
+            if memory.entries.get(&hash).is_some_and(|slot| newer(&slot)) {
+                return;
+            }
+            let valid_at = AtomicU64::new(entry.stamp().0);
+            memory.entries.insert(hash, Arc::new(Slot { entry, valid_at }));
+        }
+        if memory.unsettled_bytes.fetch_add(cost, Ordering::Relaxed) + cost >= SETTLE_BYTES {
+            memory.unsettled_bytes.store(0, Ordering::Relaxed);
+            memory.entries.sync();
+        }
+    }
+}
+
+impl Memory {
+    fn is_valid(&self, slot: &Slot, clock: u64) -> bool {
+        if slot.valid_at.load(Ordering::Relaxed) == clock {
+            return true;
+        }
+        let valid = self.is_current(slot.entry.stamp(), slot.entry.fences());
+        if valid {
+            slot.valid_at.store(clock, Ordering::Relaxed);
+        }
+        valid
+    }
+
+    fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> bool {
+        let table = self.fences.read().unwrap_or_else(PoisonError::into_inner);
+        let before = |id: &FenceId| table.raised.get(id).is_none_or(|raised| raised.at <= stamp.0);
+        before(&FenceId::ALL) && fences.iter().all(before)
+    }
+
+    fn raise(&self, fences: &[Fence]) {
+        let mut table = self.fences.write().unwrap_or_else(PoisonError::into_inner);
+        let at = self.clock.load(Ordering::Relaxed) + 1;
+        for fence in fences {
+            table.raised.insert(
+                fence.id,
+                Raised {
+                    at,
+                    within: fence.within,
+                },
+            );
+        }
+        table.fold();
+        // Only now: a reader who sees the new time must find the fences in the table.
+        self.clock.store(at, Ordering::Release);
+    }
+
+    fn putter(&self, hash: u64) -> MutexGuard<'_, ()> {
+        let [first, ..] = &self.putters;
+        let lock = usize::try_from(hash % self.putters.len() as u64)
+            .ok()
+            .and_then(|at| self.putters.get(at));
+        lock.unwrap_or(first)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fences that were raised, each at the time of its last raise.
+#[derive(Default)]
+struct Fences {
+    raised: HashMap<FenceId, Raised>,
+}
+
+#[derive(Clone, Copy)]
+struct Raised {
+    at: u64,
+    within: FenceId,
+}
+
+impl Fences {
+    const MOST: usize = 65_536;
+
+    /// Keeps the table bounded: the older half of the narrow fences becomes one fence around them.
+    ///
+    /// The wider fence stands at the time of the latest one folded into it, so nothing escapes; entries of the
+    /// same namespace that are as old are dropped with them.
+    fn fold(&mut self) {
+        if self.raised.len() > Self::MOST {
+            self.fold_older_half(|fence| fence.within != FenceId::ALL);
+        }
+        if self.raised.len() > Self::MOST {
+            self.fold_older_half(|_| true);
+        }
+    }
+
+    fn fold_older_half(&mut self, foldable: impl Fn(&Raised) -> bool) {
+        let mut times: Vec<u64> = self
+            .raised
+            .values()
+            .filter(|raised| foldable(raised))
+            .map(|raised| raised.at)
+            .collect();
+        times.sort_unstable();
+        let Some(median) = times.get(times.len() / 2).copied() else {
+            return;
+        };
+        let mut wider: HashMap<FenceId, u64> = HashMap::new();
+        self.raised.retain(|id, raised| {
+            let folds = *id != FenceId::ALL && raised.at <= median && foldable(raised);
+            if folds {
+                let at = wider.entry(raised.within).or_default();
+                *at = raised.at.max(*at);
+            }
+            !folds
+        });
+        for (id, at) in wider {
+            let kept = self.raised.entry(id).or_insert(Raised {
+                at,
+                within: FenceId::ALL,
+            });
+            kept.at = at.max(kept.at);
+        }
+    }
+}
+
+fn cost(entry: &Entry) -> usize {
+    entry.weight() + OVERHEAD
+}
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStorage")
+            .field("capacity", &self.0.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn get_now(&self, key: &CacheKey) -> Option<Lookup> {
+        Some(self.lookup(key))
+    }
+
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+        Ok(self.lookup(key))
+    }
+
+    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
+        self.keep(entry);
+        Ok(())
+    }
+
+    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
+        let hash = key.hash64();
+        let _putter = self.0.putter(hash);
+        let held = self
+            .0
+            .entries
+            .get(&hash)
+            .is_some_and(|slot| slot.entry.key() == key);
+        if held {
+            self.0.entries.invalidate(&hash);
+        }
+        Ok(held)
+    }
+
+    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
+        self.0.raise(fences);
+        Ok(())
+    }
+
+    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
+        Ok(self.0.is_current(stamp, fences))
+    }
+}
+
+/// Keys are hashes already, keyed by a secret of the process.
+#[derive(Default)]
+struct KeyIsHash(u64);
+
+impl Hasher for KeyIsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}

@@ -1,0 +1,16 @@
+//! Where entries are kept: the [`Storage`] trait, the storages of this crate, and a suite that checks any storage.
+
+pub(crate) mod erased;
+pub(crate) mod error;
+pub(crate) mod failing;
+pub(crate) mod fence;
+pub(crate) mod interface;
+pub(crate) mod memory;
+
+pub mod conformance;
+
+pub use self::error::StorageError;
+pub use self::failing::FailingStorage;
+pub use self::fence::{Fence, FenceId, Stamp};
+pub use self::interface::{Lookup, Storage};
+pub use self::memory::{MemoryStats, MemoryStorage};

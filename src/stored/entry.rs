@@ -1,0 +1,119 @@
+//! An entry: what a storage keeps under a key.
+
+use std::sync::Arc;
+
+use actix_web::http::header::HeaderName;
+
+use crate::clock::Timestamp;
+use crate::key::CacheKey;
+use crate::storage::error::StorageError;
+use crate::storage::fence::{FenceId, Stamp};
+use crate::stored::codec;
+use crate::stored::response::StoredResponse;
+
+/// What a storage keeps under a key: a stored response, or where to look for one.
+///
+/// A storage needs to know four things of it: its [`key`](Self::key), the [`stamp`](Self::stamp) and
+/// [`fences`](Self::fences) that decide whether it was invalidated, and how long it is worth keeping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub(crate) key: CacheKey,
+    pub(crate) stamp: Stamp,
+    pub(crate) began: Timestamp,
+    pub(crate) fences: Box<[FenceId]>,
+    pub(crate) keep_until: Timestamp,
+    pub(crate) content: Content,
+}
+
+/// The three things an entry can be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Content {
+    Response(Arc<StoredResponse>),
+    /// The answers for this key differ by these request fields (RFC 9111 section 4.1); each has a key of its own.
+    Varies(Varies),
+    /// The handler chose another name for this key's answers.
+    Alias(CacheKey),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Varies {
+    pub(crate) names: Vec<HeaderName>,
+    /// The variants stored so far, oldest first.
+    pub(crate) variants: Vec<Arc<CacheKey>>,
+}
+
+impl Entry {
+    /// The full key; a lookup under any other key must not return this entry.
+    #[must_use]
+    pub fn key(&self) -> &CacheKey {
+        &self.key
+    }
+
+    /// The fence clock when the fill of this entry began.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// When the fill began; of two entries for one key the later one stays.
+    #[must_use]
+    pub fn began(&self) -> Timestamp {
+        self.began
+    }
+
+    /// Every fence that names this entry: its target, its tags, its namespaces. [`FenceId::ALL`] names it too.
+    #[must_use]
+    pub fn fences(&self) -> &[FenceId] {
+        &self.fences
+    }
+
+    /// After this time nobody will ask for the entry.
+    #[must_use]
+    pub fn keep_until(&self) -> Timestamp {
+        self.keep_until
+    }
+
+    /// Bytes this entry occupies in memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let key = self.key.as_bytes().len();
+        let content = match &self.content {
+            Content::Response(response) => response.weight(),
+            Content::Varies(varies) => {
+                let keys: usize = varies
+                    .variants
+                    .iter()
+                    .map(|key| size_of::<CacheKey>() + key.as_bytes().len())
+                    .sum();
+                keys + varies
+                    .names
+                    .iter()
+                    .map(|name| size_of::<HeaderName>() + name.as_str().len())
+                    .sum::<usize>()
+            }
+            Content::Alias(key) => key.as_bytes().len(),
+        };
+        size_of::<Self>() + key + size_of_val(&*self.fences) + content
+    }
+
+    /// The entry as bytes, for storages outside this process: a frame with magic, version, length and checksum.
+    ///
+    /// # Errors
+    /// If the entry cannot be serialised.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, StorageError> {
+        codec::encode(self)
+    }
+
+    /// The entry these bytes hold; `None` if they are damaged, cut, longer than they say, or of an unknown version.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        codec::decode(bytes)
+    }
+
+    pub(crate) fn response(&self) -> Option<&Arc<StoredResponse>> {
+        match &self.content {
+            Content::Response(response) => Some(response),
+            Content::Varies(_) | Content::Alias(_) => None,
+        }
+    }
+}

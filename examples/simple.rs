@@ -17,9 +17,7 @@ async fn main() -> std::io::Result<()> {
     HttpServer::new(move || {
         App::new()
             .service(
-                web::scope("/cached")
-                    .wrap(FastCache::new(cache.clone()))
-                    .route("", web::get().to(hello)),
+                web::scope("/cached").wrap(FastCache::new(cache.clone())).route("", web::get().to(hello)),
             )
             .route("/uncached", web::get().to(hello))
     })

@@ -35,7 +35,7 @@ pin_project! {
         Whole { bytes: Bytes },
         None,
         Piped { size: u64, pipe: mpsc::UnboundedReceiver<Result<Bytes, BodyError>> },
-        Teed { tee: Tee },
+        Teed { tee: Box<Tee> },
         Boxed { body: BoxBody },
     }
 }
@@ -45,15 +45,11 @@ const SLICE: usize = 1 << 20;
 
 impl<B> CacheBody<B> {
     pub(crate) fn pass(body: B) -> Self {
-        Self {
-            kind: Kind::Pass { body },
-        }
+        Self { kind: Kind::Pass { body } }
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self {
-            kind: Kind::Whole { bytes },
-        }
+        Self { kind: Kind::Whole { bytes } }
     }
 
     /// No body at all: 204 and 304 must not even announce one.
@@ -62,9 +58,7 @@ impl<B> CacheBody<B> {
     }
 
     pub(crate) fn boxed_error(body: BoxBody) -> Self {
-        Self {
-            kind: Kind::Boxed { body },
-        }
+        Self { kind: Kind::Boxed { body } }
     }
 }
 
@@ -75,30 +69,15 @@ impl<B: MessageBody + 'static> CacheBody<B> {
     /// unknown length is read at the client's pace.
     pub(crate) fn captured(body: B, limit: usize, admission: Admission) -> Self {
         let size = body.size();
-        let capture = Capture {
-            chunks: Vec::new(),
-            len: 0,
-            size,
-            limit,
-            admission: Some(admission),
-        };
+        let capture = Capture { chunks: Vec::new(), len: 0, size, limit, admission: Some(admission) };
         let body = body.boxed();
         match size {
             BodySize::Sized(size) => {
                 let (sender, pipe) = mpsc::unbounded_channel();
                 rt::spawn(pump(body, capture, sender));
-                Self {
-                    kind: Kind::Piped { size, pipe },
-                }
+                Self { kind: Kind::Piped { size, pipe } }
             }
-            _ => Self {
-                kind: Kind::Teed {
-                    tee: Tee {
-                        body: Some(body),
-                        capture,
-                    },
-                },
-            },
+            _ => Self { kind: Kind::Teed { tee: Box::new(Tee { body: Some(body), capture }) } },
         }
     }
 }
@@ -162,13 +141,7 @@ struct Capture {
 
 impl Capture {
     fn none() -> Self {
-        Self {
-            chunks: Vec::new(),
-            len: 0,
-            size: BodySize::None,
-            limit: 0,
-            admission: None,
-        }
+        Self { chunks: Vec::new(), len: 0, size: BodySize::None, limit: 0, admission: None }
     }
 
     fn push(&mut self, chunk: &Bytes) {

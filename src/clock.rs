@@ -16,10 +16,7 @@ impl Timestamp {
     /// The time `later` than this one, saturating.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// The time from `earlier` to this one; zero if `earlier` is the later one.
@@ -99,11 +96,7 @@ const LEAP_MS: u64 = 1_000;
 #[allow(clippy::disallowed_methods)] // this is the door
 impl SystemClock {
     fn start() -> Self {
-        Self {
-            started: Instant::now(),
-            started_unix_ms: unix_ms(),
-            ahead_ms: AtomicU64::new(0),
-        }
+        Self { started: Instant::now(), started_unix_ms: unix_ms(), ahead_ms: AtomicU64::new(0) }
     }
 
     fn now(&self) -> Now {
@@ -115,10 +108,7 @@ impl SystemClock {
             self.ahead_ms.fetch_max(wall.saturating_sub(steady), Relaxed);
             at = wall;
         }
-        Now {
-            at: Timestamp(at),
-            unix: i64::try_from(wall / 1_000).unwrap_or(i64::MAX),
-        }
+        Now { at: Timestamp(at), unix: i64::try_from(wall / 1_000).unwrap_or(i64::MAX) }
     }
 }
 
@@ -154,17 +144,12 @@ impl ManualClock {
     /// A clock that stands at 2026-01-01 00:00:00 GMT.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Hands {
-            at_ms: AtomicU64::new(1_767_225_600_000),
-            wall_skew_ms: AtomicI64::new(0),
-        }))
+        Self(Arc::new(Hands { at_ms: AtomicU64::new(1_767_225_600_000), wall_skew_ms: AtomicI64::new(0) }))
     }
 
     /// Moves the time forward.
     pub fn advance(&self, by: Duration) {
-        self.0
-            .at_ms
-            .fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        self.0.at_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Sets the wall clock this many seconds off the timeline, as an operator or NTP would.
@@ -174,13 +159,8 @@ impl ManualClock {
 
     fn now(&self) -> Now {
         let at = self.0.at_ms.load(Relaxed);
-        let wall = i64::try_from(at)
-            .unwrap_or(i64::MAX)
-            .saturating_add(self.0.wall_skew_ms.load(Relaxed));
-        Now {
-            at: Timestamp(at),
-            unix: wall.div_euclid(1_000),
-        }
+        let wall = i64::try_from(at).unwrap_or(i64::MAX).saturating_add(self.0.wall_skew_ms.load(Relaxed));
+        Now { at: Timestamp(at), unix: wall.div_euclid(1_000) }
     }
 }
 

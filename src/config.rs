@@ -53,7 +53,6 @@ pub struct CacheConfig {
 
 impl CacheConfig {
     /// Starts a configuration over a storage; every setting has a safe default.
-    #[must_use]
     #[track_caller]
     pub fn builder(storage: impl Storage) -> CacheConfigBuilder {
         warn_if_made_per_worker(Location::caller());
@@ -73,13 +72,10 @@ impl CacheConfig {
     #[must_use]
     pub fn scoped(&self, name: impl Into<String>) -> CacheConfig {
         let settings = self.child_settings(name.into());
-        CacheConfig {
-            scope: Arc::new(Scope::new(settings, Arc::clone(&self.scope.engine))),
-        }
+        CacheConfig { scope: Arc::new(Scope::new(settings, Arc::clone(&self.scope.engine))) }
     }
 
     /// The same as a builder, to change more than the namespace.
-    #[must_use]
     pub fn scoped_builder(&self, name: impl Into<String>) -> CacheConfigBuilder {
         CacheConfigBuilder {
             source: Source::Engine(Arc::clone(&self.scope.engine)),
@@ -99,19 +95,12 @@ impl CacheConfig {
     /// The operations of this scope, for use outside requests.
     #[must_use]
     pub fn handle(&self) -> CacheHandle {
-        CacheHandle {
-            scope: Arc::clone(&self.scope),
-        }
+        CacheHandle { scope: Arc::clone(&self.scope) }
     }
 
     /// The status codes whose answers are stored.
     pub fn accepted_statuses(&self) -> impl Iterator<Item = StatusCode> + '_ {
-        self.scope
-            .settings
-            .rules
-            .statuses
-            .iter()
-            .map(|(status, _)| *status)
+        self.scope.settings.rules.statuses.iter().map(|(status, _)| *status)
     }
 
     /// The parts of the namespace, the outermost first.
@@ -176,10 +165,7 @@ fn defaults() -> Settings {
         obey_client: ObeyClient::Never,
         coalescing: Coalescing {
             wait: Some(Duration::from_secs(5)),
-            limits: Limits {
-                leader: Duration::from_secs(30),
-                followers: 16_384,
-            },
+            limits: Limits { leader: Duration::from_secs(30), followers: 16_384 },
             uncacheable_for: Duration::from_secs(10),
         },
     }
@@ -210,10 +196,7 @@ impl CacheConfigBuilder {
     ///
     /// In a child, a further name, added or put in place as the policy says.
     pub fn namespace(mut self, name: impl Into<String>) -> Self {
-        self.settings.namespace = self
-            .settings
-            .namespace
-            .child(name.into(), self.settings.namespace_policy);
+        self.settings.namespace = self.settings.namespace.child(name.into(), self.settings.namespace_policy);
         self
     }
 
@@ -286,11 +269,9 @@ impl CacheConfigBuilder {
                 statuses.push((code, ttl));
                 self
             }
-            _ => self.refuse(
-                setter,
-                status,
-                "give a final status code from 200 to 999 other than 206 and 304",
-            ),
+            _ => {
+                self.refuse(setter, status, "give a final status code from 200 to 999 other than 206 and 304")
+            }
         }
     }
 
@@ -485,11 +466,7 @@ impl CacheConfigBuilder {
     /// The field that says hit or miss, and its two values. Default: `X-Cache`, `HIT`, `MISS`.
     pub fn status_header(mut self, name: &str, hit: &str, miss: &str) -> Self {
         let cure = "give a field name and two values of visible characters";
-        match (
-            HeaderName::try_from(name),
-            HeaderValue::try_from(hit),
-            HeaderValue::try_from(miss),
-        ) {
+        match (HeaderName::try_from(name), HeaderValue::try_from(hit), HeaderValue::try_from(miss)) {
             (Ok(name), Ok(hit), Ok(miss)) => {
                 self.settings.status_field = Some(StatusField { name, hit, miss });
                 self
@@ -513,11 +490,7 @@ impl CacheConfigBuilder {
             self.settings.cache_status = Some(name);
             self
         } else {
-            self.refuse(
-                "cache_status",
-                name,
-                "give a token that begins with a letter, as shop-cache",
-            )
+            self.refuse("cache_status", name, "give a token that begins with a letter, as shop-cache")
         }
     }
 
@@ -623,26 +596,18 @@ impl CacheConfigBuilder {
             Source::Storage(make) => make(self.clock, self.deadline),
             Source::Engine(engine) => engine,
         };
-        Ok(CacheConfig {
-            scope: Arc::new(Scope::new(self.settings, engine)),
-        })
+        Ok(CacheConfig { scope: Arc::new(Scope::new(self.settings, engine)) })
     }
 
     fn refuse(mut self, setter: &'static str, value: impl fmt::Display, cure: &'static str) -> Self {
-        self.refused.get_or_insert(ConfigError {
-            setter,
-            value: value.to_string(),
-            cure,
-        });
+        self.refused.get_or_insert(ConfigError { setter, value: value.to_string(), cure });
         self
     }
 }
 
 impl fmt::Debug for CacheConfigBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheConfigBuilder")
-            .field("rules", &self.settings.rules)
-            .finish_non_exhaustive()
+        f.debug_struct("CacheConfigBuilder").field("rules", &self.settings.rules).finish_non_exhaustive()
     }
 }
 
@@ -656,11 +621,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "CacheConfigBuilder::{} cannot take {:?}: {}",
-            self.setter, self.value, self.cure
-        )
+        write!(f, "CacheConfigBuilder::{} cannot take {:?}: {}", self.setter, self.value, self.cure)
     }
 }
 
@@ -684,10 +645,7 @@ struct Begun {
 /// worker would have a cache of its own, and an invalidation would reach one of them.
 fn warn_if_made_per_worker(place: &'static Location<'static>) {
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = begun.entry(place).or_insert(Begun {
-        thread: thread::current().id(),
-        warned: false,
-    });
+    let known = begun.entry(place).or_insert(Begun { thread: thread::current().id(), warned: false });
     if known.thread != thread::current().id() && !known.warned {
         known.warned = true;
         tracing::warn!(

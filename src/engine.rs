@@ -72,10 +72,7 @@ impl Engine {
     /// Looks up without waiting; `None` if the storage cannot.
     pub(crate) fn find_now(&self, key: &CacheKey, request: &HeaderMap) -> Option<Found> {
         let first = self.storage.get_now(key)?;
-        let mut found = Found {
-            stamp: first.stamp,
-            ..Found::default()
-        };
+        let mut found = Found { stamp: first.stamp, ..Found::default() };
         let mut lookup = first;
         for _ in 0..MOST_STEPS {
             match found.follow(lookup, request) {
@@ -92,10 +89,7 @@ impl Engine {
     /// Looks up; a storage in trouble has nothing.
     pub(crate) async fn find(&self, key: &CacheKey, request: &HeaderMap) -> Found {
         let mut lookup = self.get(key).await;
-        let mut found = Found {
-            stamp: lookup.stamp,
-            ..Found::default()
-        };
+        let mut found = Found { stamp: lookup.stamp, ..Found::default() };
         for _ in 0..MOST_STEPS {
             match found.follow(lookup, request) {
                 None => break,
@@ -124,15 +118,12 @@ impl Engine {
 
     /// Whether a fill is still valid; when the storage cannot tell, it is not.
     pub(crate) async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> bool {
-        self.within_deadline("fence check", self.storage.is_current(stamp, fences))
-            .await
-            .unwrap_or(false)
+        self.within_deadline("fence check", self.storage.is_current(stamp, fences)).await.unwrap_or(false)
     }
 
     /// Raises fences; here an error matters, for data that should be gone may still be served.
     pub(crate) async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        self.within_deadline("invalidation", self.storage.raise(fences))
-            .await
+        self.within_deadline("invalidation", self.storage.raise(fences)).await
     }
 
     /// Writes an entry now: for the manual calls, whose callers want to know.
@@ -220,11 +211,7 @@ impl Found {
 
 /// The key of the variant that a request selects (RFC 9111 section 4.1).
 pub(crate) fn selected(base: &CacheKey, names: &[HeaderName], request: &HeaderMap) -> CacheKey {
-    base.variant(
-        names
-            .iter()
-            .map(|name| (name.as_str(), head::combined(request, name))),
-    )
+    base.variant(names.iter().map(|name| (name.as_str(), head::combined(request, name))))
 }
 
 /// A write under way.

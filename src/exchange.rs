@@ -50,9 +50,7 @@ where
         Start::Checks => {
             for check in &scope.settings.checks {
                 if let Err(error) = check.run(&mut req).await {
-                    return Ok(req
-                        .error_response(error)
-                        .map_body(|_, body| CacheBody::boxed_error(body)));
+                    return Ok(req.error_response(error).map_body(|_, body| CacheBody::boxed_error(body)));
                 }
             }
             (request::plan(&scope.settings, &req), None)
@@ -145,9 +143,7 @@ where
         match woken {
             Woken::By(Landing::Stored(landed)) => {
                 if is_for(&landed, &req)
-                    && engine
-                        .is_current(landed.entry.stamp(), landed.entry.fences())
-                        .await
+                    && engine.is_current(landed.entry.stamp(), landed.entry.fences()).await
                 {
                     return Ok(hit(&scope, req, &asked, &landed.response, true));
                 }
@@ -183,14 +179,7 @@ fn hit<B>(
     let conditions = asked.fields.conditional.then(|| conditions(req.headers()));
     let age = stored.age(scope.engine.clock.now().at);
     let outcome = Outcome::Hit { collapsed };
-    respond::from_stored(
-        scope,
-        req.into_parts().0,
-        stored,
-        age,
-        conditions.as_ref(),
-        outcome,
-    )
+    respond::from_stored(scope, req.into_parts().0, stored, age, conditions.as_ref(), outcome)
 }
 
 /// The client wants nothing but a stored answer, and there is none (RFC 9111 section 5.2.1.7).

@@ -63,9 +63,7 @@ impl Slot {
     /// Opens a slot for the handler of this request.
     pub(crate) fn open(req: &HttpRequest, scope: &Arc<Scope>, reason: FillReason) -> Rc<Slot> {
         let slot = Rc::new(Self {
-            handle: CacheHandle {
-                scope: Arc::clone(scope),
-            },
+            handle: CacheHandle { scope: Arc::clone(scope) },
             reason,
             wishes: RefCell::default(),
             queued: RefCell::default(),
@@ -182,11 +180,7 @@ impl CacheControl {
     /// # Errors
     /// If this is no URL; if the storage fails, and then the data may still be served.
     pub async fn invalidate_url(&self, url: &str) -> Result<u64, StorageError> {
-        self.slot
-            .handle
-            .scope
-            .invalidate_url(url, self.authority.as_deref())
-            .await
+        self.slot.handle.scope.invalidate_url(url, self.authority.as_deref()).await
     }
 
     /// The same cache for background jobs and other threads.
@@ -209,10 +203,7 @@ impl FromRequest for CacheControl {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let around = req
-            .extensions()
-            .get::<Layers>()
-            .and_then(|layers| layers.0.last().cloned());
+        let around = req.extensions().get::<Layers>().and_then(|layers| layers.0.last().cloned());
         let slot = around.or_else(|| {
             let config = req
                 .app_data::<CacheConfig>()
@@ -226,21 +217,13 @@ impl FromRequest for CacheControl {
                 })
             })
         });
-        ready(slot.ok_or_else(|| NoCache.into()).map(|slot| Self {
-            slot,
-            authority: authority(req),
-        }))
+        ready(slot.ok_or_else(|| NoCache.into()).map(|slot| Self { slot, authority: authority(req) }))
     }
 }
 
 pub(crate) fn authority(req: &HttpRequest) -> Option<Vec<u8>> {
-    let in_target = req
-        .uri()
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
-    in_target
-        .or_else(|| req.headers().get(header::HOST).map(|host| host.as_bytes()))
-        .map(<[u8]>::to_vec)
+    let in_target = req.uri().authority().map(|authority| authority.as_str().as_bytes());
+    in_target.or_else(|| req.headers().get(header::HOST).map(|host| host.as_bytes())).map(<[u8]>::to_vec)
 }
 
 /// The client learns nothing of how the application is wired; the advice is for the log.
@@ -265,8 +248,6 @@ impl ResponseError for NoCache {
 
 impl fmt::Debug for CacheControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheControl")
-            .field("reason", &self.slot.reason)
-            .finish_non_exhaustive()
+        f.debug_struct("CacheControl").field("reason", &self.slot.reason).finish_non_exhaustive()
     }
 }

@@ -79,23 +79,14 @@ impl Fill {
         };
         // What earlier answers varied on selects this one too: less is shared than could be, nothing is mixed up.
         let mut names = verdict.vary;
-        if let Some(Entry {
-            key,
-            content: Content::Varies(known),
-            ..
-        }) = known
+        if let Some(Entry { key, content: Content::Varies(known), .. }) = known
+            && *key == base
         {
-            if *key == base {
-                names.extend(known.names.iter().cloned());
-            }
+            names.extend(known.names.iter().cloned());
         }
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        let at = if names.is_empty() {
-            base.clone()
-        } else {
-            selected(&base, &names, request)
-        };
+        let at = if names.is_empty() { base.clone() } else { selected(&base, &names, request) };
         if at.as_bytes().len() > MAX_KEY_BYTES {
             return Err(self.refuse(NotStoredReason::VaryTooMuch));
         }
@@ -106,11 +97,7 @@ impl Fill {
                 fences.push(target);
             }
         }
-        let tags = verdict
-            .tags
-            .iter()
-            .map(|tag| settings.namespace.tag_fence(tag))
-            .collect();
+        let tags = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
         let mut freshness = verdict.freshness;
         freshness.received = self.scope.engine.clock.now().at;
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
@@ -121,15 +108,7 @@ impl Fill {
             body: Bytes::new(),
             freshness,
         };
-        Ok(Admission {
-            fill: self,
-            response,
-            base,
-            at,
-            names,
-            fences,
-            tags,
-        })
+        Ok(Admission { fill: self, response, base, at, names, fences, tags })
     }
 }
 
@@ -161,42 +140,20 @@ impl Admission {
 
     /// Stores the answer and hands it to the followers.
     pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
-        let Admission {
-            fill,
-            mut response,
-            base,
-            at,
-            names,
-            fences,
-            tags,
-        } = self;
+        let Admission { fill, mut response, base, at, names, fences, tags } = self;
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
         let keep_until = keep_until(&response);
         let entry = |key: CacheKey, fences: Vec<FenceId>, content: Content| {
             let fences = fences.into_boxed_slice();
-            Arc::new(Entry {
-                key,
-                stamp: fill.stamp,
-                began: fill.began.at,
-                fences,
-                keep_until,
-                content,
-            })
+            Arc::new(Entry { key, stamp: fill.stamp, began: fill.began.at, fences, keep_until, content })
         };
         let response = Arc::new(response);
-        let stored = entry(
-            at,
-            [fences.as_slice(), &tags].concat(),
-            Content::Response(Arc::clone(&response)),
-        );
+        let stored = entry(at, [fences.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
         let alias =
             (base != fill.key).then(|| entry(fill.key.clone(), fences.clone(), Content::Alias(base.clone())));
         let varies = (!names.is_empty()).then(|| {
-            let varies = Varies {
-                names: names.clone(),
-                variants: vec![Arc::new(stored.key.clone())],
-            };
+            let varies = Varies { names: names.clone(), variants: vec![Arc::new(stored.key.clone())] };
             entry(base.clone(), fences, Content::Varies(varies))
         });
 
@@ -206,11 +163,7 @@ impl Admission {
         if let Some(lead) = &fill.lead {
             let selector = (!names.is_empty()).then_some((base, names));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
-            lead.land(Landing::Stored(Landed {
-                entry,
-                response,
-                selector,
-            }));
+            lead.land(Landing::Stored(Landed { entry, response, selector }));
         }
         let writer = Arc::clone(&engine);
         engine.write_behind(async move {
@@ -238,19 +191,14 @@ async fn put_varies(engine: &Engine, mut entry: Arc<Entry>) {
     let mut dropped = Vec::new();
     if let Some(Content::Varies(known)) = known.as_deref().map(|known| &known.content) {
         let entry = Arc::make_mut(&mut entry);
-        if let Content::Varies(varies) = &mut entry.content {
-            if varies.names == known.names {
-                let added = std::mem::take(&mut varies.variants);
-                varies.variants = known
-                    .variants
-                    .iter()
-                    .filter(|key| !added.contains(key))
-                    .cloned()
-                    .collect();
-                varies.variants.extend(added);
-                let surplus = varies.variants.len().saturating_sub(MOST_VARIANTS);
-                dropped = varies.variants.drain(..surplus).collect();
-            }
+        if let Content::Varies(varies) = &mut entry.content
+            && varies.names == known.names
+        {
+            let added = std::mem::take(&mut varies.variants);
+            varies.variants = known.variants.iter().filter(|key| !added.contains(key)).cloned().collect();
+            varies.variants.extend(added);
+            let surplus = varies.variants.len().saturating_sub(MOST_VARIANTS);
+            dropped = varies.variants.drain(..surplus).collect();
         }
     }
     let _ = engine.put(entry).await;
@@ -265,10 +213,7 @@ fn keep_until(response: &StoredResponse) -> Timestamp {
     let fresh = known.lifetime.saturating_sub(known.initial_age);
     let has_validator = known.last_modified.is_some() || response.etag().is_some();
     let stale =
-        known
-            .while_revalidate
-            .max(known.if_error)
-            .max(if has_validator { fresh } else { Duration::ZERO });
+        known.while_revalidate.max(known.if_error).max(if has_validator { fresh } else { Duration::ZERO });
     known.received.plus(fresh.saturating_add(stale))
 }
 
@@ -301,10 +246,10 @@ fn storable_fields(headers: &HeaderMap, scope: &Scope, now: i64) -> Vec<(HeaderN
         })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    if !headers.contains_key(header::DATE) {
-        if let Ok(date) = HeaderValue::from_str(&date::format(now)) {
-            fields.push((header::DATE, date));
-        }
+    if !headers.contains_key(header::DATE)
+        && let Ok(date) = HeaderValue::from_str(&date::format(now))
+    {
+        fields.push((header::DATE, date));
     }
     fields.extend(merged_vary(headers, &settings.vary));
     fields
@@ -318,11 +263,7 @@ pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(He
             .flat_map(|line| members(line.as_bytes()))
             .any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
     };
-    let missing: Vec<&str> = own
-        .iter()
-        .filter(|name| !named(name))
-        .map(HeaderName::as_str)
-        .collect();
+    let missing: Vec<&str> = own.iter().filter(|name| !named(name)).map(HeaderName::as_str).collect();
     let line = HeaderValue::from_str(&missing.join(", ")).ok()?;
     (!missing.is_empty()).then_some((header::VARY, line))
 }

@@ -81,19 +81,9 @@ impl Flights {
             slot => {
                 let (landed, landing) = watch::channel(None);
                 let id = self.next_id.fetch_add(1, Relaxed);
-                let flight = Flight {
-                    id,
-                    began: now,
-                    followers: Arc::default(),
-                    landing,
-                };
+                let flight = Flight { id, began: now, followers: Arc::default(), landing };
                 slot.insert_entry(flight);
-                Role::Lead(Lead {
-                    flights: Arc::clone(self),
-                    key: key.clone(),
-                    id,
-                    landed,
-                })
+                Role::Lead(Lead { flights: Arc::clone(self), key: key.clone(), id, landed })
             }
         }
     }
@@ -128,10 +118,7 @@ impl Drop for Lead {
     fn drop(&mut self) {
         let mut under_way = self.flights.lock();
         // A leader that was given up finds its successor in its place.
-        if under_way
-            .get(&self.key)
-            .is_some_and(|flight| flight.id == self.id)
-        {
+        if under_way.get(&self.key).is_some_and(|flight| flight.id == self.id) {
             under_way.remove(&self.key);
         }
     }
@@ -172,10 +159,7 @@ mod tests {
     use super::*;
     use crate::key::{KeyWriter, Part};
 
-    const LIMITS: Limits = Limits {
-        leader: Duration::from_secs(30),
-        followers: 2,
-    };
+    const LIMITS: Limits = Limits { leader: Duration::from_secs(30), followers: 2 };
 
     fn key(name: &str) -> CacheKey {
         let mut writer = KeyWriter::new(b"");
@@ -214,10 +198,7 @@ mod tests {
         leader.land(Landing::Alone);
         let late = follow(&flights, now);
         drop(leader);
-        assert!(matches!(
-            late.wait(Duration::from_secs(5)).await,
-            Woken::By(Landing::Alone)
-        ));
+        assert!(matches!(late.wait(Duration::from_secs(5)).await, Woken::By(Landing::Alone)));
     }
 
     #[test]
@@ -247,10 +228,7 @@ mod tests {
         let leader = lead(&flights, now);
         let follower = follow(&flights, now);
         let thread = std::thread::spawn(move || leader.land(Landing::Alone));
-        assert!(matches!(
-            follower.wait(Duration::from_secs(5)).await,
-            Woken::By(Landing::Alone)
-        ));
+        assert!(matches!(follower.wait(Duration::from_secs(5)).await, Woken::By(Landing::Alone)));
         thread.join().expect("no panic");
     }
 }

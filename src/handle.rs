@@ -85,14 +85,9 @@ impl CacheHandle {
         let stored = entry.as_deref().and_then(Entry::response);
         let now = engine.clock.now().at;
         let is_fresh = |stored: &&Arc<StoredResponse>| {
-            matches!(
-                reuse::judge(stored, Personal::default(), None, now),
-                Reuse::Fresh { .. }
-            )
+            matches!(reuse::judge(stored, Personal::default(), None, now), Reuse::Fresh { .. })
         };
-        Ok(stored
-            .filter(is_fresh)
-            .map(|stored| StoredResponse::clone(stored)))
+        Ok(stored.filter(is_fresh).map(|stored| StoredResponse::clone(stored)))
     }
 
     /// Stores a response under a key, in place of what was there.
@@ -257,21 +252,17 @@ pub(crate) fn tell_failure(invalidation: Result<(), StorageError>) {
 
 /// Gives a response stored by hand what a filled one has: a date, a validator, the scope's `Vary`.
 fn complete_fields(response: &mut StoredResponse, scope: &Scope, now: i64) {
-    if response.header(header::DATE.as_str()).is_none() {
-        if let Ok(date) = HeaderValue::from_str(&date::format(now)) {
-            response.headers.push((header::DATE, date));
-        }
+    if response.header(header::DATE.as_str()).is_none()
+        && let Ok(date) = HeaderValue::from_str(&date::format(now))
+    {
+        response.headers.push((header::DATE, date));
     }
-    response
-        .headers
-        .extend(merged_vary(&HeaderMap::new(), &scope.settings.vary));
+    response.headers.extend(merged_vary(&HeaderMap::new(), &scope.settings.vary));
     crate::fill::add_etag(response, scope.settings.etag);
 }
 
 impl fmt::Debug for CacheHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheHandle")
-            .field("namespace", &self.scope.settings.namespace.parts())
-            .finish()
+        f.debug_struct("CacheHandle").field("namespace", &self.scope.settings.namespace.parts()).finish()
     }
 }

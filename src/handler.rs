@@ -15,7 +15,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 use crate::body::CacheBody;
 use crate::engine::Found;
 use crate::extractor::{Slot, authority};
-use crate::fill::{Admission, Fill, Refused, merged_vary};
+use crate::fill::{Admission, Fill, merged_vary};
 use crate::flight::Lead;
 use crate::handle::tell_failure;
 use crate::head;
@@ -70,16 +70,10 @@ where
     let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale { .. }));
     let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
     let validating = stale.as_ref().filter(|stored| add_validators(&mut req, stored));
-    let stale_on_trouble = stale
-        .as_ref()
-        .filter(|_| reuse == Reuse::Stale { if_error: true });
+    let stale_on_trouble = stale.as_ref().filter(|_| reuse == Reuse::Stale { if_error: true });
     // An `Err` takes its request with it.
     let spare = stale_on_trouble.map(|_| likeness(&req));
-    let reason = if stale.is_some() {
-        FillReason::Refresh
-    } else {
-        FillReason::Miss
-    };
+    let reason = if stale.is_some() { FillReason::Refresh } else { FillReason::Miss };
 
     let (answer, mut wishes) = run(layer, req, reason).await;
 
@@ -89,14 +83,7 @@ where
         let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
         let age = stale.age(engine.clock.now().at);
         let outcome = Outcome::Hit { collapsed: false };
-        return Ok(respond::from_stored(
-            scope,
-            req,
-            stale,
-            age,
-            conditions.as_ref(),
-            outcome,
-        ));
+        return Ok(respond::from_stored(scope, req, stale, age, conditions.as_ref(), outcome));
     }
     let response = match answer {
         Ok(response) => response,
@@ -108,10 +95,7 @@ where
     let failed = response.response().error().is_some();
     let (req, response) = response.into_parts();
     let (mut head, received) = match validating.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
-        Some(stored) => (
-            freshened(stored, response.headers()),
-            Received::Stored(stored.body.clone()),
-        ),
+        Some(stored) => (freshened(stored, response.headers()), Received::Stored(stored.body.clone())),
         None => {
             let (head, body) = response.into_parts();
             (head, Received::Body(body))
@@ -126,27 +110,18 @@ where
         now: engine.clock.now().unix,
     };
     let admitted = match judge(scope, &head, &mut wishes, about) {
-        Ok(_) if received.is_longer_than(scope.settings.rules.body_limit) => Err(Refused {
-            fill,
-            reason: NotStoredReason::BodyTooLarge,
-        }),
+        Ok(_) if received.is_longer_than(scope.settings.rules.body_limit) => {
+            Err(fill.refuse(NotStoredReason::BodyTooLarge))
+        }
         Ok(verdict) => {
             let alias = wishes.key.as_deref();
-            fill.admit(
-                verdict,
-                head.status(),
-                head.headers(),
-                alias,
-                req.headers(),
-                found.varies.as_deref(),
-            )
+            fill.admit(verdict, head.status(), head.headers(), alias, req.headers(), found.varies.as_deref())
         }
-        Err(reason) => Err(Refused { fill, reason }),
+        Err(reason) => Err(fill.refuse(reason)),
     };
     Ok(match admitted {
         Ok(admission) => stored_answer(scope, req, head, received, conditions.as_ref(), admission),
-        Err(Refused { fill, reason }) => {
-            fill.refuse(reason);
+        Err(reason) => {
             respond::tell_passed(scope, head.headers_mut(), "uri-miss", reason.name());
             ServiceResponse::new(req, head.set_body(received.passed()))
         }
@@ -181,11 +156,7 @@ fn stored_answer<B: MessageBody + 'static>(
                 head.headers_mut().insert(header::ETAG, etag.clone());
             }
             respond::tell(scope, head.headers_mut(), Outcome::Miss, None);
-            let body = if bodiless(head.status()) {
-                CacheBody::none()
-            } else {
-                CacheBody::whole(bytes)
-            };
+            let body = if bodiless(head.status()) { CacheBody::none() } else { CacheBody::whole(bytes) };
             ServiceResponse::new(req, head.set_body(body))
         }
         Err(body) => {
@@ -249,10 +220,7 @@ fn judge(
     wishes: &mut Wishes,
     about: Circumstances<'_>,
 ) -> Result<Verdict, NotStoredReason> {
-    let lines = head
-        .headers()
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let lines = head.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let facts = ResponseFacts::read(lines, about.now);
     let verdict = storable::judge(facts, wishes, &scope.settings.rules, about)?;
     match &scope.settings.store_if {
@@ -263,9 +231,7 @@ fn judge(
 
 /// Whether a stale answer may be served instead (RFC 5861 section 4).
 fn is_trouble<B>(answer: &Result<ServiceResponse<B>, Error>) -> bool {
-    answer.as_ref().map_or(true, |response| {
-        matches!(response.status().as_u16(), 500 | 502 | 503 | 504)
-    })
+    answer.as_ref().map_or(true, |response| matches!(response.status().as_u16(), 500 | 502 | 503 | 504))
 }
 
 /// A stored head with the fields that a 304 brought (RFC 9111 section 3.2).
@@ -332,11 +298,7 @@ where
     if let Some(url) = written.filter(|_| has_succeeded(&response)) {
         tell_failure(scope.engine.raise(&[scope.fence(url)]).await);
     }
-    let fwd = if reason == BypassReason::Method {
-        "method"
-    } else {
-        "bypass"
-    };
+    let fwd = if reason == BypassReason::Method { "method" } else { "bypass" };
     respond::tell_passed(scope, response.headers_mut(), fwd, reason.name());
     Ok(response.map_body(|_, body| CacheBody::pass(body)))
 }

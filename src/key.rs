@@ -55,18 +55,12 @@ impl CacheKey {
 
     /// The fence that drops every entry of this key's target, in all methods and variants.
     pub(crate) fn target_fence(&self) -> FenceId {
-        FenceId::of(
-            b"target",
-            self.bytes.get(..self.cuts.target).unwrap_or(&self.bytes),
-        )
+        FenceId::of(b"target", self.bytes.get(..self.cuts.target).unwrap_or(&self.bytes))
     }
 
     /// This key with the values of the varying fields added: the second level of RFC 9111 section 4.1.
     pub(crate) fn variant<'a>(&self, fields: impl Iterator<Item = (&'a str, Option<Vec<u8>>)>) -> CacheKey {
-        let mut writer = KeyWriter {
-            bytes: self.bytes.clone(),
-            cuts: self.cuts,
-        };
+        let mut writer = KeyWriter { bytes: self.bytes.clone(), cuts: self.cuts };
         for (name, value) in fields {
             writer.field(name, value.as_deref());
         }
@@ -77,9 +71,7 @@ impl CacheKey {
     pub(crate) fn renamed(&self, namespace: &[u8], name: &str) -> CacheKey {
         let mut writer = KeyWriter::new(namespace);
         writer.name(name);
-        writer
-            .bytes
-            .extend_from_slice(self.bytes.get(self.cuts.origin..).unwrap_or_default());
+        writer.bytes.extend_from_slice(self.bytes.get(self.cuts.origin..).unwrap_or_default());
         writer.finish()
     }
 
@@ -161,10 +153,7 @@ impl KeyWriter {
         let mut bytes = SPARE.with(Cell::take);
         bytes.clear();
         bytes.extend_from_slice(namespace);
-        Self {
-            bytes,
-            cuts: Cuts::default(),
-        }
+        Self { bytes, cuts: Cuts::default() }
     }
 
     pub(crate) fn part(&mut self, kind: Part, value: &[u8]) {
@@ -185,9 +174,7 @@ impl KeyWriter {
             }
             self.bytes.extend_from_slice(piece);
         }
-        let len = u32::try_from(self.bytes.len() - start)
-            .unwrap_or(u32::MAX)
-            .to_le_bytes();
+        let len = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX).to_le_bytes();
         if let Some(place) = self.bytes.get_mut(len_at..start) {
             place.copy_from_slice(&len);
         }
@@ -226,11 +213,7 @@ impl KeyWriter {
     }
 
     pub(crate) fn finish(self) -> CacheKey {
-        CacheKey {
-            hash: SEED.hash_one(self.bytes.as_slice()),
-            bytes: self.bytes,
-            cuts: self.cuts,
-        }
+        CacheKey { hash: SEED.hash_one(self.bytes.as_slice()), bytes: self.bytes, cuts: self.cuts }
     }
 }
 
@@ -239,10 +222,7 @@ pub(crate) const MAX_KEY_BYTES: usize = 16 * 1024;
 
 /// The start of every key in a namespace.
 pub(crate) fn namespace(parts: &[String]) -> Vec<u8> {
-    let mut writer = KeyWriter {
-        bytes: vec![LAYOUT],
-        cuts: Cuts::default(),
-    };
+    let mut writer = KeyWriter { bytes: vec![LAYOUT], cuts: Cuts::default() };
     writer.bytes.push(u8::try_from(parts.len()).unwrap_or(u8::MAX));
     for part in parts {
         writer.part(Part::Namespace, part.as_bytes());

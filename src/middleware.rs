@@ -67,17 +67,13 @@ impl FastCache {
     /// A layer with this configuration.
     #[must_use]
     pub fn new(config: CacheConfig) -> Self {
-        Self {
-            scope: config.into_scope(),
-        }
+        Self { scope: config.into_scope() }
     }
 }
 
 impl fmt::Debug for FastCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FastCache")
-            .field("namespace", &self.scope.settings.namespace.parts())
-            .finish()
+        f.debug_struct("FastCache").field("namespace", &self.scope.settings.namespace.parts()).finish()
     }
 }
 
@@ -93,12 +89,7 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(FastCacheService {
-            layer: Rc::new(Layer {
-                service,
-                scope: Arc::clone(&self.scope),
-            }),
-        }))
+        ready(Ok(FastCacheService { layer: Rc::new(Layer { service, scope: Arc::clone(&self.scope) }) }))
     }
 }
 
@@ -176,9 +167,9 @@ impl<B: MessageBody + 'static> Future for CacheFuture<B> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Kind::Ready(response) => response
-                .take()
-                .map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
+            Kind::Ready(response) => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
+            }
             Kind::Slow(exchange, _) => match exchange {
                 Some(running) => running.as_mut().poll(cx).map(|answer| {
                     *exchange = None;
@@ -193,12 +184,13 @@ impl<B: MessageBody + 'static> Future for CacheFuture<B> {
 /// A client that leaves takes its own run with it, but not one that others wait for: that one ends on its own.
 impl<B: MessageBody + 'static> Drop for CacheFuture<B> {
     fn drop(&mut self) {
-        if let Kind::Slow(exchange, leading) = &mut self.0 {
-            if let Some(exchange) = exchange.take() {
-                if leading.get() && !std::thread::panicking() && rt::System::try_current().is_some() {
-                    rt::spawn(exchange);
-                }
-            }
+        if let Kind::Slow(exchange, leading) = &mut self.0
+            && let Some(exchange) = exchange.take()
+            && leading.get()
+            && !std::thread::panicking()
+            && rt::System::try_current().is_some()
+        {
+            rt::spawn(exchange);
         }
     }
 }

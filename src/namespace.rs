@@ -28,18 +28,9 @@ impl Namespace {
         let prefix = key::namespace(&parts);
         let widths = 1..=parts.len().max(1);
         let fences = widths
-            .map(|width| {
-                FenceId::of(
-                    b"namespace",
-                    &key::namespace(parts.get(..width).unwrap_or_default()),
-                )
-            })
+            .map(|width| FenceId::of(b"namespace", &key::namespace(parts.get(..width).unwrap_or_default())))
             .collect();
-        Self {
-            parts,
-            prefix,
-            fences,
-        }
+        Self { parts, prefix, fences }
     }
 
     pub(crate) fn child(&self, name: String, policy: NamespacePolicy) -> Self {

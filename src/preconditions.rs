@@ -8,11 +8,7 @@ use crate::stored::response::StoredResponse;
 
 /// The client's conditions, for the cache to answer.
 pub(crate) fn conditions(headers: &HeaderMap) -> Conditions {
-    let one = |name| {
-        headers
-            .get(name)
-            .map(|value: &HeaderValue| value.as_bytes().to_vec())
-    };
+    let one = |name| headers.get(name).map(|value: &HeaderValue| value.as_bytes().to_vec());
     Conditions {
         if_none_match: headers
             .get_all(header::IF_NONE_MATCH)
@@ -44,9 +40,8 @@ pub(crate) fn take_conditions(req: &mut ServiceRequest) -> Conditions {
 /// Asks the handler whether a stale answer still holds (RFC 9111 section 4.3.1); false if there is nothing to ask by.
 pub(crate) fn add_validators(req: &mut ServiceRequest, stored: &StoredResponse) -> bool {
     let etag = stored.header(header::ETAG.as_str());
-    let modified = stored
-        .header(header::LAST_MODIFIED.as_str())
-        .filter(|_| stored.freshness.last_modified.is_some());
+    let modified =
+        stored.header(header::LAST_MODIFIED.as_str()).filter(|_| stored.freshness.last_modified.is_some());
     let headers = req.headers_mut();
     if let Some(etag) = etag {
         headers.insert(header::IF_NONE_MATCH, etag.clone());

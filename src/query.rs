@@ -203,11 +203,7 @@ fn write_sorted(query: &str, counts: impl Fn(&str) -> bool, key: &mut KeyWriter)
         }
         used += 1;
     }
-    let pairs = if heap.is_empty() {
-        stack.get_mut(..used).unwrap_or_default()
-    } else {
-        heap.as_mut_slice()
-    };
+    let pairs = if heap.is_empty() { stack.get_mut(..used).unwrap_or_default() } else { heap.as_mut_slice() };
     // Stable: repeats of one name keep their order. Pieces cannot hold an `&`, so the joint is unambiguous.
     if !pairs.is_sorted_by_key(|pair| name(pair)) {
         pairs.sort_by(|a, b| name(a).cmp(name(b)));
@@ -222,8 +218,7 @@ mod tests {
 
     fn key(rule: &QueryKey, query: Option<&str>) -> Option<Vec<u8>> {
         let mut writer = KeyWriter::new(b"");
-        rule.write(query, &mut writer)
-            .then(|| writer.finish().as_bytes().to_vec())
+        rule.write(query, &mut writer).then(|| writer.finish().as_bytes().to_vec())
     }
 
     #[track_caller]

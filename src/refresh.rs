@@ -44,10 +44,7 @@ impl Refresh {
                 // Success forgets it again; failure, panic and hanging need nobody to remember.
                 engine.backing_off.remember(key, now, BACK_OFF);
                 engine.refreshes.fetch_add(1, Relaxed);
-                Some(Self {
-                    engine: Arc::clone(engine),
-                    lead: Some(lead),
-                })
+                Some(Self { engine: Arc::clone(engine), lead: Some(lead) })
             }
             Role::Follow(_) | Role::Crowded => None,
         }

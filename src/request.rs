@@ -87,13 +87,7 @@ pub(crate) fn ask(
         cookie: fields.cookie && has_unknown_cookie(&settings.cookies, req.headers()),
     };
     let key = key(settings, req, fields, principal.as_deref(), body)?;
-    Ok(Asked {
-        key,
-        fields,
-        personal,
-        client,
-        head: *req.method() == Method::HEAD,
-    })
+    Ok(Asked { key, fields, personal, client, head: *req.method() == Method::HEAD })
 }
 
 fn directives(headers: &HeaderMap) -> RequestDirectives {
@@ -101,9 +95,7 @@ fn directives(headers: &HeaderMap) -> RequestDirectives {
         RequestDirectives::parse(headers.get_all(header::CACHE_CONTROL).map(|line| line.as_bytes()));
     // RFC 9111 section 5.4: Pragma speaks only where Cache-Control is absent.
     if !headers.contains_key(header::CACHE_CONTROL) {
-        let mut pragmas = headers
-            .get_all(header::PRAGMA)
-            .flat_map(|line| members(line.as_bytes()));
+        let mut pragmas = headers.get_all(header::PRAGMA).flat_map(|line| members(line.as_bytes()));
         directives.no_cache = pragmas.any(|member| member.eq_ignore_ascii_case(b"no-cache"));
     }
     directives
@@ -154,24 +146,15 @@ fn key(
 pub(crate) const GET_CLASS: &[u8] = b"GET";
 
 fn method_class(method: &Method) -> &[u8] {
-    if *method == Method::HEAD {
-        GET_CLASS
-    } else {
-        method.as_str().as_bytes()
-    }
+    if *method == Method::HEAD { GET_CLASS } else { method.as_str().as_bytes() }
 }
 
 fn chosen(name: Option<String>) -> Result<String, BypassReason> {
-    name.filter(|name| !name.is_empty())
-        .ok_or(BypassReason::KeyRefused)
+    name.filter(|name| !name.is_empty()).ok_or(BypassReason::KeyRefused)
 }
 
 fn bounded(key: KeyWriter) -> Result<CacheKey, BypassReason> {
-    if key.len() > MAX_KEY_BYTES {
-        Err(BypassReason::KeyTooLong)
-    } else {
-        Ok(key.finish())
-    }
+    if key.len() > MAX_KEY_BYTES { Err(BypassReason::KeyTooLong) } else { Ok(key.finish()) }
 }
 
 fn write_url(
@@ -222,11 +205,7 @@ pub(crate) fn write_target(
 
 /// The scheme of the connection; what proxies say of it is keyed with the forwarded fields.
 fn scheme(req: &ServiceRequest) -> &'static str {
-    if req.app_config().secure() {
-        "https"
-    } else {
-        "http"
-    }
+    if req.app_config().secure() { "https" } else { "http" }
 }
 
 /// Keys the forwarded scheme and host, which a handler sees in `connection_info()`, where they say something new.
@@ -235,9 +214,7 @@ fn write_forwarded(headers: &HeaderMap, authority: &[u8], key: &mut KeyWriter) {
         for line in headers.get_all(name).map(|line| line.as_bytes()) {
             if name == "forwarded" {
                 // `for` and `by` are about the client: keyed, they would give each client a cache of its own.
-                let pairs = line
-                    .split(|byte| matches!(byte, b',' | b';'))
-                    .map(<[u8]>::trim_ascii);
+                let pairs = line.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);
                 for pair in pairs.filter(|pair| !names_a_node(pair)) {
                     key.part(Part::Forwarded, pair);
                 }
@@ -250,10 +227,7 @@ fn write_forwarded(headers: &HeaderMap, authority: &[u8], key: &mut KeyWriter) {
 }
 
 fn names_a_node(pair: &[u8]) -> bool {
-    let starts = |name: &[u8]| {
-        pair.get(..name.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(name))
-    };
+    let starts = |name: &[u8]| pair.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     starts(b"for=") || starts(b"by=")
 }
 

@@ -44,9 +44,7 @@ pub(crate) fn from_stored<B>(
         Answer::NotModified => HttpResponse::with_body(StatusCode::NOT_MODIFIED, CacheBody::none()),
         Answer::Part { first, last } => {
             let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(len);
-            let part = stored
-                .body
-                .slice(at(first)..at(last.saturating_add(1)).max(at(first)));
+            let part = stored.body.slice(at(first)..at(last.saturating_add(1)).max(at(first)));
             let mut response = HttpResponse::with_body(StatusCode::PARTIAL_CONTENT, CacheBody::whole(part));
             set_content_range(response.headers_mut(), &format!("bytes {first}-{last}/{len}"));
             response

@@ -23,11 +23,7 @@ pub(crate) struct Scope {
 
 impl Scope {
     pub(crate) fn new(settings: Settings, engine: Arc<Engine>) -> Self {
-        Self {
-            settings,
-            engine,
-            said: Said::default(),
-        }
+        Self { settings, engine, said: Said::default() }
     }
 
     pub(crate) fn say_bypass(&self, reason: BypassReason) {
@@ -63,13 +59,9 @@ impl Scope {
         if let (KeyRule::Url, Some(key)) = (&self.settings.key, key) {
             return key.target_fence();
         }
-        let in_target = req
-            .uri()
-            .authority()
-            .map(|authority| authority.as_str().as_bytes());
+        let in_target = req.uri().authority().map(|authority| authority.as_str().as_bytes());
         let host = || req.headers().get(header::HOST).map(|host| host.as_bytes());
-        self.url_key(req.uri(), self.authority(in_target.or_else(host)), "")
-            .target_fence()
+        self.url_key(req.uri(), self.authority(in_target.or_else(host)), "").target_fence()
     }
 
     /// The authority that keys have for one that was sent.
@@ -83,10 +75,7 @@ impl Scope {
 
     /// A fence inside this scope's namespace.
     pub(crate) fn fence(&self, id: FenceId) -> Fence {
-        Fence {
-            id,
-            within: self.settings.namespace.fence(),
-        }
+        Fence { id, within: self.settings.namespace.fence() }
     }
 
     /// Drops all that is stored under a name; tells how many entries that were.
@@ -103,9 +92,8 @@ impl Scope {
         url: &str,
         authority: Option<&[u8]>,
     ) -> Result<u64, StorageError> {
-        let uri: Uri = url
-            .parse()
-            .map_err(|error| StorageError::with_source("not a URL to invalidate", error))?;
+        let uri: Uri =
+            url.parse().map_err(|error| StorageError::with_source("not a URL to invalidate", error))?;
         let own = uri.authority().map(|authority| authority.as_str().as_bytes());
         let sent = own.or(authority);
         if sent.is_none() && self.settings.host == HostPolicy::AsSent {
@@ -114,10 +102,7 @@ impl Scope {
             ));
         }
         let authority = self.authority(sent);
-        let (plain, secure) = (
-            self.url_key(&uri, authority, "http"),
-            self.url_key(&uri, authority, "https"),
-        );
+        let (plain, secure) = (self.url_key(&uri, authority, "http"), self.url_key(&uri, authority, "https"));
         let mut dropped = self.count(&plain).await;
         if secure != plain {
             dropped += self.count(&secure).await;
@@ -130,30 +115,17 @@ impl Scope {
         let namespace = &self.settings.namespace;
         let fences: Vec<Fence> = tags
             .iter()
-            .map(|tag| Fence {
-                id: namespace.tag_fence(tag),
-                within: namespace.root_fence(),
-            })
+            .map(|tag| Fence { id: namespace.tag_fence(tag), within: namespace.root_fence() })
             .collect();
         self.engine.raise(&fences).await
     }
 
     pub(crate) async fn invalidate_namespace(&self) -> Result<(), StorageError> {
-        self.engine
-            .raise(&[Fence {
-                id: self.settings.namespace.fence(),
-                within: FenceId::ALL,
-            }])
-            .await
+        self.engine.raise(&[Fence { id: self.settings.namespace.fence(), within: FenceId::ALL }]).await
     }
 
     pub(crate) async fn clear(&self) -> Result<(), StorageError> {
-        self.engine
-            .raise(&[Fence {
-                id: FenceId::ALL,
-                within: FenceId::ALL,
-            }])
-            .await
+        self.engine.raise(&[Fence { id: FenceId::ALL, within: FenceId::ALL }]).await
     }
 
     /// The live responses under a key: one, its variants, or those it stands for.

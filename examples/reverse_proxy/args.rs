@@ -84,10 +84,7 @@ pub enum Profile {
 }
 
 fn parse_origin(text: &str) -> Result<Authority, String> {
-    let parts = text
-        .parse::<Uri>()
-        .map_err(|error| error.to_string())?
-        .into_parts();
+    let parts = text.parse::<Uri>().map_err(|error| error.to_string())?.into_parts();
     // A path would have to be joined with the request's, which is passed on byte for byte.
     let bare = parts.path_and_query.is_none_or(|path| path == "/");
     match (parts.scheme, parts.authority) {

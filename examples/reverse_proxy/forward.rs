@@ -129,9 +129,7 @@ fn outgoing(
         .scheme("http")
         .authority(origin.clone())
         .path_and_query(target.map_or("/", |target| target.as_str()));
-    let mut outgoing = Request::builder()
-        .method(request.method().as_str())
-        .uri(uri.build()?);
+    let mut outgoing = Request::builder().method(request.method().as_str()).uri(uri.build()?);
     for (name, value) in request.headers() {
         if !HOP_BY_HOP.contains(&name.as_str()) {
             outgoing = outgoing.header(name.as_str(), value.as_bytes());

@@ -36,10 +36,7 @@ async fn main() -> std::io::Result<()> {
     }
     let server = server.bind(&args.listen)?;
     for address in server.addrs() {
-        eprintln!(
-            "listening on http://{address}, forwarding to http://{}",
-            args.origin
-        );
+        eprintln!("listening on http://{address}, forwarding to http://{}", args.origin);
     }
     server.run().await
 }

@@ -62,10 +62,7 @@ impl Conditions {
             let lines = self.if_none_match.iter().map(Vec::as_slice);
             return !etag::none_match(lines, stored.etag());
         }
-        let since = self
-            .if_modified_since
-            .as_deref()
-            .and_then(|value| date::parse(value, now));
+        let since = self.if_modified_since.as_deref().and_then(|value| date::parse(value, now));
         match (since, stored.freshness.last_modified) {
             (Some(since), Some(modified)) => modified <= since,
             _ => false,

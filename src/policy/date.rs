@@ -8,27 +8,17 @@ const FIRST: i64 = -62_167_219_200;
 const LAST: i64 = 253_402_300_799;
 
 const DAY_NAMES: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const DAY_NAMES_LONG: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
+const DAY_NAMES_LONG: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Reads an HTTP-date in any of its three forms (RFC 9110 §5.6.7).
 ///
 /// The weekday need not be that of the date; `now` settles the century of a two-digit year.
 pub(crate) fn parse(value: &[u8], now: i64) -> Option<i64> {
     let scan = Scan(trim_ows(value));
-    imf_fixdate(scan)
-        .or_else(|| rfc850_date(scan, now))
-        .or_else(|| asctime_date(scan))
+    imf_fixdate(scan).or_else(|| rfc850_date(scan, now)).or_else(|| asctime_date(scan))
 }
 
 /// Writes an IMF-fixdate, the one form to send, clamped to its years (RFC 9110 §5.6.7).
@@ -80,11 +70,8 @@ fn rfc850_date(mut scan: Scan, now: i64) -> Option<i64> {
     let last_year = this_year + 50;
     let horizon = ((last_year, this_month, today), now.rem_euclid(DAY));
     let year = last_year - (last_year - digits).rem_euclid(100);
-    let date = if ((year, month, day), second) > horizon {
-        (year - 100, month, day)
-    } else {
-        (year, month, day)
-    };
+    let date =
+        if ((year, month, day), second) > horizon { (year - 100, month, day) } else { (year, month, day) };
     unix(date, second)
 }
 
@@ -161,11 +148,7 @@ fn unix(date: Civil, second: i64) -> Option<i64> {
 const EPOCH: i64 = 719_468;
 
 fn days((year, month, day): Civil) -> i64 {
-    let (year, month) = if month < 3 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     days_before_year(year) + days_before_month(month) + day - 1 - EPOCH
 }
 
@@ -173,19 +156,11 @@ fn civil(days: i64) -> Civil {
     let days = days + EPOCH;
     // Years of the mean length, 146097 days in 400 years, tell the year or the one after it.
     let guess = ((days + 2) * 400).div_euclid(146_097);
-    let year = if days_before_year(guess) > days {
-        guess - 1
-    } else {
-        guess
-    };
+    let year = if days_before_year(guess) > days { guess - 1 } else { guess };
     let day_of_year = days - days_before_year(year);
     let month = (day_of_year * 5 + 2) / 153;
     let day = day_of_year - days_before_month(month) + 1;
-    if month < 10 {
-        (year, month + 3, day)
-    } else {
-        (year + 1, month - 9, day)
-    }
+    if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
 }
 
 fn days_before_year(year: i64) -> i64 {
@@ -198,11 +173,7 @@ fn days_before_month(month: i64) -> i64 {
 }
 
 fn nth(names: &[&'static str], n: i64) -> &'static str {
-    usize::try_from(n)
-        .ok()
-        .and_then(|n| names.get(n))
-        .copied()
-        .unwrap_or_default()
+    usize::try_from(n).ok().and_then(|n| names.get(n)).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -248,14 +219,8 @@ mod tests {
     fn years_past_2038_are_read() {
         assert_eq!(read("Tue, 19 Jan 2038 14:14:08 GMT"), Some(2_147_523_248));
         assert_eq!(read("Sun, 21 Nov 2286 04:46:39 GMT"), Some(10_000_039_599));
-        assert_eq!(
-            read("Thursday, 18-Aug-50 02:01:18 GMT"),
-            read("Thu, 18 Aug 2050 02:01:18 GMT")
-        );
-        assert_eq!(
-            read("Thu Aug  8 02:01:18 2050"),
-            read("Mon, 08 Aug 2050 02:01:18 GMT")
-        );
+        assert_eq!(read("Thursday, 18-Aug-50 02:01:18 GMT"), read("Thu, 18 Aug 2050 02:01:18 GMT"));
+        assert_eq!(read("Thu Aug  8 02:01:18 2050"), read("Mon, 08 Aug 2050 02:01:18 GMT"));
     }
 
     #[test]
@@ -300,13 +265,7 @@ mod tests {
 
     #[test]
     fn the_day_must_be_in_the_month() {
-        for bad in [
-            "00 Jan 2023",
-            "32 Jan 2023",
-            "29 Feb 2023",
-            "31 Apr 2023",
-            "29 Feb 1900",
-        ] {
+        for bad in ["00 Jan 2023", "32 Jan 2023", "29 Feb 2023", "31 Apr 2023", "29 Feb 1900"] {
             assert_eq!(read(&format!("Sun, {bad} 00:00:00 GMT")), None, "{bad}");
         }
         for good in ["29 Feb 2024", "29 Feb 2000", "31 Dec 2023", "29 Feb 0000"] {
@@ -345,13 +304,7 @@ mod tests {
         assert_eq!(year_of("Wednesday, 01-Aug-76 00:00:00 GMT", now), Some(1976));
         assert_eq!(year_of("Wednesday, 01-Jan-77 00:00:00 GMT", now), Some(1977));
         assert_eq!(year_of("Wednesday, 01-Jan-00 00:00:00 GMT", now), Some(2000));
-        assert_eq!(
-            year_of(
-                "Wednesday, 01-Jan-05 00:00:00 GMT",
-                "Thu, 31 Dec 2099 00:00:00 GMT"
-            ),
-            Some(2105)
-        );
+        assert_eq!(year_of("Wednesday, 01-Jan-05 00:00:00 GMT", "Thu, 31 Dec 2099 00:00:00 GMT"), Some(2105));
     }
 
     #[test]

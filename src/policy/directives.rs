@@ -225,10 +225,7 @@ mod tests {
     #[test]
     fn each_response_flag_sets_itself_alone() {
         for (name, flag) in [
-            (
-                "no-store",
-                (|d| &mut d.no_store) as fn(&mut ResponseDirectives) -> &mut bool,
-            ),
+            ("no-store", (|d| &mut d.no_store) as fn(&mut ResponseDirectives) -> &mut bool),
             ("private", |d| &mut d.private),
             ("public", |d| &mut d.public),
             ("no-cache", |d| &mut d.no_cache),
@@ -264,16 +261,7 @@ mod tests {
 
     #[test]
     fn the_unknown_means_nothing() {
-        for line in [
-            "",
-            " , ,",
-            "foo",
-            "foo=bar",
-            "max-ages=1",
-            "=1",
-            "\"no-store\"",
-            "x-no-store",
-        ] {
+        for line in ["", " , ,", "foo", "foo=bar", "max-ages=1", "=1", "\"no-store\"", "x-no-store"] {
             assert_eq!(response(&[line]), ResponseDirectives::default(), "{line}");
             assert_eq!(request(&[line]), RequestDirectives::default(), "{line}");
         }
@@ -333,25 +321,16 @@ mod tests {
         ] {
             assert_eq!(max_age(bad), Some(0), "{bad}");
             assert_eq!(request(&[bad]).max_age, Some(0), "{bad}");
-            assert_eq!(
-                response(&[&bad.replace("max-age", "s-maxage")]).s_maxage,
-                Some(0),
-                "{bad}"
-            );
+            assert_eq!(response(&[&bad.replace("max-age", "s-maxage")]).s_maxage, Some(0), "{bad}");
         }
     }
 
     #[test]
     fn other_bad_arguments_are_as_if_absent() {
         for argument in ["=", "=a", "=-1", "=1.5", "='1'", " =1", "= 1", ";1"] {
-            let line = [
-                "stale-while-revalidate",
-                "stale-if-error",
-                "min-fresh",
-                "max-stale",
-            ]
-            .map(|name| format!("{name}{argument}"))
-            .join(", ");
+            let line = ["stale-while-revalidate", "stale-if-error", "min-fresh", "max-stale"]
+                .map(|name| format!("{name}{argument}"))
+                .join(", ");
             assert_eq!(response(&[&line]), ResponseDirectives::default(), "{line}");
             assert_eq!(request(&[&line]), RequestDirectives::default(), "{line}");
         }
@@ -370,10 +349,7 @@ mod tests {
         assert_eq!(max_age("max-age=1, max-age=1800"), Some(1));
         assert_eq!(max_age("max-age=x, max-age=1800"), Some(0));
         assert_eq!(response(&["max-age=1800", "max-age=1"]).max_age, Some(1800));
-        assert_eq!(
-            request(&["max-stale=5, max-stale"]).max_stale,
-            Some(MaxStale::For(5))
-        );
+        assert_eq!(request(&["max-stale=5, max-stale"]).max_stale, Some(MaxStale::For(5)));
     }
 
     #[test]
@@ -395,14 +371,7 @@ mod tests {
 
     #[test]
     fn a_long_value_is_read_once() {
-        for unit in [
-            "NO-STORE,",
-            "max-age=\"",
-            "x",
-            "max-age=1,",
-            "\\\"",
-            "private=\"\\,",
-        ] {
+        for unit in ["NO-STORE,", "max-age=\"", "x", "max-age=1,", "\\\"", "private=\"\\,"] {
             let line = unit.repeat(100_000 / unit.len());
             response(&[&line]);
             request(&[&line]);

@@ -101,21 +101,12 @@ mod tests {
     }
 
     fn tags(list: &str) -> Vec<&str> {
-        entity_tags(list.as_bytes())
-            .map(|tag| std::str::from_utf8(tag).unwrap())
-            .collect()
+        entity_tags(list.as_bytes()).map(|tag| std::str::from_utf8(tag).unwrap()).collect()
     }
 
     #[test]
     fn an_entity_tag_is_quoted_and_perhaps_weak() {
-        for good in [
-            r#""a""#,
-            r#""""#,
-            r#"W/"a""#,
-            r#""a,b\""#,
-            r#"W/"""#,
-            "\"\u{fc}\"",
-        ] {
+        for good in [r#""a""#, r#""""#, r#"W/"a""#, r#""a,b\""#, r#"W/"""#, "\"\u{fc}\""] {
             assert!(is_entity_tag(good.as_bytes()), "{good}");
         }
         for bad in [
@@ -232,12 +223,7 @@ mod tests {
         let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
         let modified = 784_111_777;
         assert!(if_range_matches(date, TAG, Some(modified), NOW));
-        assert!(if_range_matches(
-            b"Sun Nov  6 08:49:37 1994",
-            None,
-            Some(modified),
-            NOW
-        ));
+        assert!(if_range_matches(b"Sun Nov  6 08:49:37 1994", None, Some(modified), NOW));
         assert!(!if_range_matches(date, TAG, Some(modified - 1), NOW));
         assert!(!if_range_matches(date, TAG, Some(modified + 1), NOW));
         assert!(!if_range_matches(date, TAG, None, NOW));
@@ -246,9 +232,7 @@ mod tests {
 
     #[test]
     fn a_long_list_is_read_once() {
-        for unit in [
-            "\"a\",", "\"", "\",", ",", " ", "a,", "W/\"", "\"a\" ", "\"a, ", "\" ,",
-        ] {
+        for unit in ["\"a\",", "\"", "\",", ",", " ", "a,", "W/\"", "\"a\" ", "\"a, ", "\" ,"] {
             let list = unit.repeat(100_000 / unit.len());
             assert!(none_of(&[&list], "\"b\""), "{unit}");
             assert!(none_of(&[&format!("\"{list}")], "\"b\""), "{unit}");

@@ -66,9 +66,7 @@ impl ResponseFacts {
 }
 
 fn starts_with(value: &[u8], start: &[u8]) -> bool {
-    value
-        .get(..start.len())
-        .is_some_and(|head| head.eq_ignore_ascii_case(start))
+    value.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
 }
 
 #[cfg(test)]
@@ -84,10 +82,7 @@ mod tests {
             vary::Names::Some(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),
             vary::Names::Any => vec!["*".to_owned()],
         };
-        assert_eq!(
-            names(read(&[("access-control-allow-origin", "https://a.example")])),
-            ["origin"]
-        );
+        assert_eq!(names(read(&[("access-control-allow-origin", "https://a.example")])), ["origin"]);
         assert_eq!(names(read(&[("access-control-allow-origin", "*")])), [""; 0]);
         assert_eq!(names(read(&[("content-encoding", "gzip")])), ["accept-encoding"]);
         assert!(read(&[("content-security-policy", "script-src 'nonce-abc'")]).nonce);

@@ -61,9 +61,11 @@ pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(digits.iter().fold(0, |number: u64, digit| {
-        number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
-    }))
+    Some(
+        digits
+            .iter()
+            .fold(0, |number: u64, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))),
+    )
 }
 
 /// A number of seconds; too great a one saturates to [`DELTA_MAX`] (RFC 9111 §1.2.2).
@@ -76,11 +78,7 @@ pub(crate) fn delta_seconds(arg: &[u8]) -> Option<u32> {
 /// `Age` is no list, but where it comes as one its first member counts, and an invalid one is
 /// ignored, not taken as stale (RFC 9111 §5.1).
 pub(crate) fn age<'a>(lines: impl Iterator<Item = &'a [u8]>) -> u32 {
-    lines
-        .flat_map(members)
-        .next()
-        .and_then(delta_seconds)
-        .unwrap_or(0)
+    lines.flat_map(members).next().and_then(delta_seconds).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -89,9 +87,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     fn split(value: &str) -> Vec<&str> {
-        members(value.as_bytes())
-            .map(|member| std::str::from_utf8(member).unwrap())
-            .collect()
+        members(value.as_bytes()).map(|member| std::str::from_utf8(member).unwrap()).collect()
     }
 
     fn age_of(lines: &[&str]) -> u32 {

@@ -36,21 +36,13 @@ pub(crate) fn lifetime(
     } else if let Some(explicit) = explicit(facts, now) {
         explicit.min(initial_age.saturating_add(rules.max_ttl))
     } else {
-        let of_status = rules
-            .statuses
-            .iter()
-            .find(|(known, _)| *known == status)
-            .and_then(|(_, ttl)| *ttl);
+        let of_status = rules.statuses.iter().find(|(known, _)| *known == status).and_then(|(_, ttl)| *ttl);
         match (of_status, rules.ttl) {
             (Some(ttl), _) | (None, ScopeTtl::Fallback(ttl) | ScopeTtl::Override(ttl)) => of_ours(ttl),
             (None, ScopeTtl::ExplicitOnly) => return Err(NotStoredReason::NoLifetime),
         }
     };
-    if lifetime > initial_age {
-        Ok(lifetime)
-    } else {
-        Err(NotStoredReason::ZeroLifetime)
-    }
+    if lifetime > initial_age { Ok(lifetime) } else { Err(NotStoredReason::ZeroLifetime) }
 }
 
 /// What the answer says itself, in the order of RFC 9111 section 4.2.1: `s-maxage`, `max-age`, `Expires`.

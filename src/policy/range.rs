@@ -28,12 +28,10 @@ fn ranges_specifier(value: &[u8], length: u64) -> Option<RangeAnswer> {
     }
     // One satisfiable range makes the set satisfiable (RFC 9110 §14.1.2), but several ranges are
     // not worth several parts: the whole answers them too (RFC 9110 §14.2).
-    members(range_set)
-        .map(|spec| range_spec(spec, length))
-        .reduce(|one, other| match (one?, other?) {
-            (RangeAnswer::Unsatisfiable, RangeAnswer::Unsatisfiable) => Some(RangeAnswer::Unsatisfiable),
-            _ => Some(RangeAnswer::Whole),
-        })?
+    members(range_set).map(|spec| range_spec(spec, length)).reduce(|one, other| match (one?, other?) {
+        (RangeAnswer::Unsatisfiable, RangeAnswer::Unsatisfiable) => Some(RangeAnswer::Unsatisfiable),
+        _ => Some(RangeAnswer::Whole),
+    })?
 }
 
 /// `first-last`, `first-` or `-suffix` (RFC 9110 §14.1.1), none if it is malformed.
@@ -53,10 +51,7 @@ fn range_spec(spec: &[u8], length: u64) -> Option<RangeAnswer> {
 /// A last position past the end means the end (RFC 9110 §14.1.2).
 fn int_range(first: u64, last: u64, length: u64) -> RangeAnswer {
     if first < length {
-        RangeAnswer::Part {
-            first,
-            last: last.min(length - 1),
-        }
+        RangeAnswer::Part { first, last: last.min(length - 1) }
     } else {
         RangeAnswer::Unsatisfiable
     }
@@ -68,10 +63,7 @@ fn suffix_range(suffix: u64, length: u64) -> RangeAnswer {
         (0, _) => RangeAnswer::Unsatisfiable,
         // Satisfiable (RFC 9110 §14.1.2), but Content-Range has no word for no bytes.
         (_, 0) => RangeAnswer::Whole,
-        _ => RangeAnswer::Part {
-            first: length.saturating_sub(suffix),
-            last: length - 1,
-        },
+        _ => RangeAnswer::Part { first: length.saturating_sub(suffix), last: length - 1 },
     }
 }
 
@@ -112,17 +104,8 @@ mod tests {
         assert_eq!(of_ten(&format!("bytes=-{great}")), Part { first: 0, last: 9 });
         assert_eq!(of_ten(&format!("bytes={great}-")), Unsatisfiable);
         assert_eq!(of_ten(&format!("bytes={great}-{great}")), Unsatisfiable);
-        assert_eq!(
-            select(b"bytes=0-", u64::MAX),
-            Part {
-                first: 0,
-                last: u64::MAX - 1
-            }
-        );
-        assert_eq!(
-            select(format!("bytes={great}-").as_bytes(), u64::MAX),
-            Unsatisfiable
-        );
+        assert_eq!(select(b"bytes=0-", u64::MAX), Part { first: 0, last: u64::MAX - 1 });
+        assert_eq!(select(format!("bytes={great}-").as_bytes(), u64::MAX), Unsatisfiable);
     }
 
     #[test]
@@ -142,13 +125,9 @@ mod tests {
 
     #[test]
     fn several_ranges_are_answered_with_the_whole() {
-        for value in [
-            "bytes=0-1,3-4",
-            "bytes=0-,0-",
-            "bytes=99-, 0-1",
-            "bytes=0-1, 99-, 98-",
-            "bytes=99-,98-,-1",
-        ] {
+        for value in
+            ["bytes=0-1,3-4", "bytes=0-,0-", "bytes=99-, 0-1", "bytes=0-1, 99-, 98-", "bytes=99-,98-,-1"]
+        {
             assert_eq!(of_ten(value), Whole, "{value}");
         }
     }

@@ -48,19 +48,13 @@ pub(crate) fn judge(
             return Reuse::StaleWhileRevalidate { age };
         }
     }
-    Reuse::Stale {
-        if_error: may_be_stale && staleness < known.if_error,
-    }
+    Reuse::Stale { if_error: may_be_stale && staleness < known.if_error }
 }
 
 /// Whether the client asks for something newer (RFC 9111 sections 5.2.1.1, 5.2.1.3, 5.2.1.4).
 fn refuses(client: &RequestDirectives, age: Duration, lifetime: Duration) -> bool {
-    let too_old = client
-        .max_age
-        .is_some_and(|most| most == 0 || age > seconds(most));
-    let soon_stale = client
-        .min_fresh
-        .is_some_and(|least| lifetime.saturating_sub(age) < seconds(least));
+    let too_old = client.max_age.is_some_and(|most| most == 0 || age > seconds(most));
+    let soon_stale = client.min_fresh.is_some_and(|least| lifetime.saturating_sub(age) < seconds(least));
     client.no_cache || too_old || soon_stale
 }
 

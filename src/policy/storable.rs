@@ -95,9 +95,7 @@ pub(crate) fn judge(
     let must_revalidate =
         facts.cache.must_revalidate || facts.cache.proxy_revalidate || facts.cache.s_maxage.is_some();
     let window = |wished: Option<Duration>, said: Option<u32>, configured: Duration| {
-        wished
-            .or(said.map(|seconds| Duration::from_secs(u64::from(seconds))))
-            .unwrap_or(configured)
+        wished.or(said.map(|seconds| Duration::from_secs(u64::from(seconds)))).unwrap_or(configured)
     };
     Ok(Verdict {
         freshness: Freshness {

@@ -50,10 +50,7 @@ mod tests {
     #[test]
     fn groups_are_strings_of_a_list_and_what_does_not_parse_is_absent() {
         let collect = |line: &[u8]| collect(Vec::new(), &[line.to_vec()]).expect("good tags");
-        assert_eq!(
-            collect(b"\"b\", \"a\";x=1, token, (\"inner\"), \"a\""),
-            ["a", "b"]
-        );
+        assert_eq!(collect(b"\"b\", \"a\";x=1, token, (\"inner\"), \"a\""), ["a", "b"]);
         assert_eq!(collect(b"\"a\", \"b"), [""; 0]);
     }
 

@@ -39,10 +39,10 @@ impl Names {
     }
 
     fn add_name(&mut self, name: HeaderName) {
-        if let Self::Some(names) = self {
-            if !names.contains(&name) {
-                names.push(name);
-            }
+        if let Self::Some(names) = self
+            && !names.contains(&name)
+        {
+            names.push(name);
         }
     }
 

@@ -89,10 +89,7 @@ impl MemoryStorage {
     #[must_use]
     pub fn stats(&self) -> MemoryStats {
         self.0.entries.sync();
-        MemoryStats {
-            entries: self.0.entries.entry_count(),
-            bytes: self.0.entries.weighted_size(),
-        }
+        MemoryStats { entries: self.0.entries.entry_count(), bytes: self.0.entries.weighted_size() }
     }
 
     fn lookup(&self, key: &CacheKey) -> Lookup {
@@ -104,10 +101,7 @@ impl MemoryStorage {
             .get(&key.hash64())
             .filter(|slot| slot.entry.key() == key && memory.is_valid(slot, clock))
             .map(|slot| Arc::clone(&slot.entry));
-        Lookup {
-            entry,
-            stamp: Stamp(clock),
-        }
+        Lookup { entry, stamp: Stamp(clock) }
     }
 
     fn keep(&self, entry: Arc<Entry>) {
@@ -158,13 +152,7 @@ impl Memory {
         let mut table = self.fences.write().unwrap_or_else(PoisonError::into_inner);
         let at = self.clock.load(Ordering::Relaxed) + 1;
         for fence in fences {
-            table.raised.insert(
-                fence.id,
-                Raised {
-                    at,
-                    within: fence.within,
-                },
-            );
+            table.raised.insert(fence.id, Raised { at, within: fence.within });
         }
         table.fold();
         // Only now: a reader who sees the new time must find the fences in the table.
@@ -173,12 +161,8 @@ impl Memory {
 
     fn putter(&self, hash: u64) -> MutexGuard<'_, ()> {
         let [first, ..] = &self.putters;
-        let lock = usize::try_from(hash % self.putters.len() as u64)
-            .ok()
-            .and_then(|at| self.putters.get(at));
-        lock.unwrap_or(first)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let lock = usize::try_from(hash % self.putters.len() as u64).ok().and_then(|at| self.putters.get(at));
+        lock.unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -211,12 +195,8 @@ impl Fences {
     }
 
     fn fold_older_half(&mut self, foldable: impl Fn(&Raised) -> bool) {
-        let mut times: Vec<u64> = self
-            .raised
-            .values()
-            .filter(|raised| foldable(raised))
-            .map(|raised| raised.at)
-            .collect();
+        let mut times: Vec<u64> =
+            self.raised.values().filter(|raised| foldable(raised)).map(|raised| raised.at).collect();
         times.sort_unstable();
         let Some(median) = times.get(times.len() / 2).copied() else {
             return;
@@ -231,10 +211,7 @@ impl Fences {
             !folds
         });
         for (id, at) in wider {
-            let kept = self.raised.entry(id).or_insert(Raised {
-                at,
-                within: FenceId::ALL,
-            });
+            let kept = self.raised.entry(id).or_insert(Raised { at, within: FenceId::ALL });
             kept.at = at.max(kept.at);
         }
     }
@@ -252,9 +229,7 @@ impl Default for MemoryStorage {
 
 impl fmt::Debug for MemoryStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStorage")
-            .field("capacity", &self.0.capacity)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryStorage").field("capacity", &self.0.capacity).finish_non_exhaustive()
     }
 }
 
@@ -275,11 +250,7 @@ impl Storage for MemoryStorage {
     async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
         let hash = key.hash64();
         let _putter = self.0.putter(hash);
-        let held = self
-            .0
-            .entries
-            .get(&hash)
-            .is_some_and(|slot| slot.entry.key() == key);
+        let held = self.0.entries.get(&hash).is_some_and(|slot| slot.entry.key() == key);
         if held {
             self.0.entries.invalidate(&hash);
         }

@@ -44,16 +44,8 @@ struct Key {
 
 #[derive(Serialize, Deserialize)]
 enum Kind {
-    Response {
-        status: u16,
-        headers: Vec<(Blob, Blob)>,
-        body: Blob,
-        freshness: Freshness,
-    },
-    Varies {
-        names: Vec<Blob>,
-        variants: Vec<Key>,
-    },
+    Response { status: u16, headers: Vec<(Blob, Blob)>, body: Blob, freshness: Freshness },
+    Varies { names: Vec<Blob>, variants: Vec<Key> },
     Alias(Key),
 }
 
@@ -98,11 +90,7 @@ impl From<&Entry> for Frame {
             content: match &entry.content {
                 Content::Response(response) => Kind::from(&**response),
                 Content::Varies(varies) => Kind::Varies {
-                    names: varies
-                        .names
-                        .iter()
-                        .map(|name| Blob::from(name.as_str().as_bytes()))
-                        .collect(),
+                    names: varies.names.iter().map(|name| Blob::from(name.as_str().as_bytes())).collect(),
                     variants: varies.variants.iter().map(|key| Key::from(&**key)).collect(),
                 },
                 Content::Alias(key) => Kind::Alias(Key::from(key)),
@@ -133,29 +121,27 @@ impl TryFrom<Frame> for Entry {
 
     fn try_from(frame: Frame) -> Result<Self, Malformed> {
         let content = match frame.content {
-            Kind::Response {
-                status,
-                headers,
-                body,
-                freshness,
-            } => Content::Response(Arc::new(StoredResponse {
-                status: StatusCode::from_u16(status).map_err(|_| Malformed)?,
-                headers: headers
-                    .into_iter()
-                    .map(|(name, value)| {
-                        let value = HeaderValue::from_maybe_shared(value.0).map_err(|_| Malformed)?;
-                        Ok((header_name(&name)?, value))
-                    })
-                    .collect::<Result<_, Malformed>>()?,
-                body: body.0,
-                freshness,
-            })),
+            Kind::Response { status, headers, body, freshness } => {
+                Content::Response(Arc::new(StoredResponse {
+                    status: StatusCode::from_u16(status).map_err(|_| Malformed)?,
+                    headers: headers
+                        .into_iter()
+                        .map(|(name, value)| {
+                            let value = HeaderValue::from_maybe_shared(value.0).map_err(|_| Malformed)?;
+                            Ok((header_name(&name)?, value))
+                        })
+                        .collect::<Result<_, Malformed>>()?,
+                    body: body.0,
+                    freshness,
+                }))
+            }
             Kind::Varies { names, variants } => Content::Varies(Varies {
                 names: names.iter().map(header_name).collect::<Result<_, _>>()?,
-                variants: variants
-                    .into_iter()
-                    .map(|key| Ok(Arc::new(key.try_into()?)))
-                    .collect::<Result<_, Malformed>>()?,
+                variants: variants.into_iter().map(|key| Ok(Arc::new(key.try_into()?))).collect::<Result<
+                    _,
+                    Malformed,
+                >>(
+                )?,
             }),
             Kind::Alias(key) => Content::Alias(key.try_into()?),
         };
@@ -176,10 +162,7 @@ fn header_name(name: &Blob) -> Result<HeaderName, Malformed> {
 
 impl From<&CacheKey> for Key {
     fn from(key: &CacheKey) -> Self {
-        Key {
-            bytes: Blob::from(key.as_bytes()),
-            cuts: key.cuts(),
-        }
+        Key { bytes: Blob::from(key.as_bytes()), cuts: key.cuts() }
     }
 }
 

@@ -80,11 +80,8 @@ impl Entry {
         let content = match &self.content {
             Content::Response(response) => response.weight(),
             Content::Varies(varies) => {
-                let keys: usize = varies
-                    .variants
-                    .iter()
-                    .map(|key| size_of::<CacheKey>() + key.as_bytes().len())
-                    .sum();
+                let keys: usize =
+                    varies.variants.iter().map(|key| size_of::<CacheKey>() + key.as_bytes().len()).sum();
                 keys + varies
                     .names
                     .iter()

@@ -54,12 +54,7 @@ impl StoredResponse {
     /// A response to be stored by hand, without fields.
     #[must_use]
     pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-            freshness: Freshness::default(),
-        }
+        Self { status, headers: Vec::new(), body: body.into(), freshness: Freshness::default() }
     }
 
     /// Adds a field line after those that are there.
@@ -83,9 +78,7 @@ impl StoredResponse {
     /// The first value of a field; `name` in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&HeaderValue> {
-        self.headers()
-            .find(|(known, _)| known.as_str() == name)
-            .map(|(_, value)| value)
+        self.headers().find(|(known, _)| known.as_str() == name).map(|(_, value)| value)
     }
 
     /// The body, whole.
@@ -100,19 +93,14 @@ impl StoredResponse {
 
     /// `current_age` of RFC 9111 section 4.2.3.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
-        self.freshness
-            .initial_age
-            .saturating_add(now.since(self.freshness.received))
+        self.freshness.initial_age.saturating_add(now.since(self.freshness.received))
     }
 
     /// Bytes this response occupies, its share of the allocator's overhead included.
     pub(crate) fn weight(&self) -> usize {
         let line = size_of::<(HeaderName, HeaderValue)>();
-        let fields: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| line + name.as_str().len() + value.len())
-            .sum();
+        let fields: usize =
+            self.headers.iter().map(|(name, value)| line + name.as_str().len() + value.len()).sum();
         size_of::<Self>() + fields + self.body.len()
     }
 }

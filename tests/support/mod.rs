@@ -1,5 +1,5 @@
 //! A real server on a free port, a plain client, and ears for the log: what the tests have in common.
-#![allow(dead_code)] // each test file uses a part of it
+#![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // it is test code
 
 use std::fmt::Debug;

@@ -16,7 +16,6 @@ use crate::extractor::Slot;
 use crate::flight::{Landed, Landing, Role, Woken};
 use crate::handler::{Exchanged, Layer, bypass, fill};
 use crate::policy::reuse::{self, Reuse};
-use crate::preconditions::conditions;
 use crate::refresh::{Refresh, likeness};
 use crate::request::{self, Asked, Plan};
 use crate::respond::{self, Outcome};
@@ -176,10 +175,10 @@ fn hit<B>(
     stored: &StoredResponse,
     collapsed: bool,
 ) -> ServiceResponse<CacheBody<B>> {
-    let conditions = asked.fields.conditional.then(|| conditions(req.headers()));
+    let conditions = asked.fields.conditional.then(|| req.headers());
+    let answer = respond::answer(scope, req.method(), conditions, stored);
     let age = stored.age(scope.engine.clock.now().at);
-    let outcome = Outcome::Hit { collapsed };
-    respond::from_stored(scope, req.into_parts().0, stored, age, conditions.as_ref(), outcome)
+    respond::from_stored(scope, req.into_parts().0, stored, age, answer, Outcome::Hit { collapsed })
 }
 
 /// The client wants nothing but a stored answer, and there is none (RFC 9111 section 5.2.1.7).

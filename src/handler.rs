@@ -19,7 +19,7 @@ use crate::fill::{Admission, Fill, merged_vary};
 use crate::flight::Lead;
 use crate::handle::tell_failure;
 use crate::head;
-use crate::policy::conditional::{Answer, Conditions};
+use crate::policy::conditional::Answer;
 use crate::policy::facts::ResponseFacts;
 use crate::policy::invalidate;
 use crate::policy::reuse::Reuse;
@@ -82,8 +82,9 @@ where
         fill.release();
         let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
         let age = stale.age(engine.clock.now().at);
+        let answer = respond::answer(scope, req.method(), conditions.as_ref(), stale);
         let outcome = Outcome::Hit { collapsed: false };
-        return Ok(respond::from_stored(scope, req, stale, age, conditions.as_ref(), outcome));
+        return Ok(respond::from_stored(scope, req, stale, age, answer, outcome));
     }
     let response = match answer {
         Ok(response) => response,
@@ -134,23 +135,19 @@ fn stored_answer<B: MessageBody + 'static>(
     req: HttpRequest,
     mut head: HttpResponse<()>,
     received: Received<B>,
-    conditions: Option<&Conditions>,
+    conditions: Option<&HeaderMap>,
     admission: Admission,
 ) -> ServiceResponse<CacheBody<B>> {
     // The scope's own fields select this answer too: whoever stores it downstream has to know.
     if let Some((name, value)) = merged_vary(head.headers(), &scope.settings.vary) {
         head.headers_mut().append(name, value);
     }
-    let evaluate = |stored: &StoredResponse| {
-        conditions.map_or(Answer::Whole, |conditions| {
-            conditions.evaluate(req.method(), stored, scope.engine.clock.now().unix)
-        })
-    };
     match received.whole() {
         Ok(bytes) => {
             let stored = admission.complete(bytes.clone());
-            if evaluate(&stored) != Answer::Whole {
-                return respond::from_stored(scope, req, &stored, Duration::ZERO, conditions, Outcome::Miss);
+            let answer = respond::answer(scope, req.method(), conditions, &stored);
+            if answer != Answer::Whole {
+                return respond::from_stored(scope, req, &stored, Duration::ZERO, answer, Outcome::Miss);
             }
             if let Some(etag) = stored.header(header::ETAG.as_str()) {
                 head.headers_mut().insert(header::ETAG, etag.clone());
@@ -162,17 +159,11 @@ fn stored_answer<B: MessageBody + 'static>(
         Err(body) => {
             let announced = admission.response().clone();
             let body = CacheBody::captured(body, scope.settings.rules.body_limit, admission);
-            if evaluate(&announced) == Answer::NotModified {
+            let answer = respond::answer(scope, req.method(), conditions, &announced);
+            if answer == Answer::NotModified {
                 // The copy is still made: behind the answer, as when a client leaves.
                 drop(body);
-                return respond::from_stored(
-                    scope,
-                    req,
-                    &announced,
-                    Duration::ZERO,
-                    conditions,
-                    Outcome::Miss,
-                );
+                return respond::from_stored(scope, req, &announced, Duration::ZERO, answer, Outcome::Miss);
             }
             respond::tell(scope, head.headers_mut(), Outcome::Miss, None);
             ServiceResponse::new(req, head.set_body(body))

@@ -19,7 +19,6 @@ use crate::config::CacheConfig;
 use crate::exchange::{Leading, Start, exchange};
 use crate::handler::{Exchanged, Layer};
 use crate::policy::reuse::{self, Reuse};
-use crate::preconditions::conditions;
 use crate::request::{self, Plan};
 use crate::respond::{self, Outcome};
 use crate::scope::Scope;
@@ -130,10 +129,11 @@ where
         let Reuse::Fresh { age } = reuse::judge(stored, asked.personal, asked.client.as_ref(), now.at) else {
             return self.slow(req, Start::Found(asked, found));
         };
-        let conditions = asked.fields.conditional.then(|| conditions(req.headers()));
+        let conditions = asked.fields.conditional.then(|| req.headers());
+        let answer = respond::answer(scope, req.method(), conditions, stored);
         let (req, _) = req.into_parts();
         let outcome = Outcome::Hit { collapsed: false };
-        let response = respond::from_stored(scope, req, stored, age, conditions.as_ref(), outcome);
+        let response = respond::from_stored(scope, req, stored, age, answer, outcome);
         asked.key.recycle();
         CacheFuture(Kind::Ready(Some(response)))
     }

@@ -1,29 +1,14 @@
 //! The client's conditions and ours: taken out of a request, and put in.
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderMap};
 
-use crate::policy::conditional::Conditions;
 use crate::stored::response::StoredResponse;
 
-/// The client's conditions, for the cache to answer.
-pub(crate) fn conditions(headers: &HeaderMap) -> Conditions {
-    let one = |name| headers.get(name).map(|value: &HeaderValue| value.as_bytes().to_vec());
-    Conditions {
-        if_none_match: headers
-            .get_all(header::IF_NONE_MATCH)
-            .map(|value| value.as_bytes().to_vec())
-            .collect(),
-        if_modified_since: one(header::IF_MODIFIED_SINCE),
-        range: one(header::RANGE),
-        if_range: one(header::IF_RANGE),
-    }
-}
-
 /// Takes the client's conditional and range fields out of a request: what the handler answers is for everybody.
-pub(crate) fn take_conditions(req: &mut ServiceRequest) -> Conditions {
-    let taken = conditions(req.headers());
+pub(crate) fn take_conditions(req: &mut ServiceRequest) -> HeaderMap {
     let headers = req.headers_mut();
+    let mut taken = HeaderMap::new();
     for name in [
         header::IF_NONE_MATCH,
         header::IF_MODIFIED_SINCE,
@@ -32,7 +17,9 @@ pub(crate) fn take_conditions(req: &mut ServiceRequest) -> Conditions {
         header::RANGE,
         header::IF_RANGE,
     ] {
-        headers.remove(name);
+        for value in headers.remove(&name) {
+            taken.append(name.clone(), value);
+        }
     }
     taken
 }

@@ -4,12 +4,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::dev::ServiceResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::body::CacheBody;
-use crate::policy::conditional::{Answer, Conditions};
+use crate::policy::conditional::{Answer, evaluate};
 use crate::scope::Scope;
 use crate::stored::response::StoredResponse;
 
@@ -20,18 +20,28 @@ pub(crate) enum Outcome {
     Miss,
 }
 
+/// What the conditions of a request make of a stored response; `conditions` are its own fields, or those that were
+/// taken out of it.
+pub(crate) fn answer(
+    scope: &Scope,
+    method: &Method,
+    conditions: Option<&HeaderMap>,
+    stored: &StoredResponse,
+) -> Answer {
+    conditions.map_or(Answer::Whole, |conditions| {
+        evaluate(conditions, method, stored, scope.engine.clock.now().unix)
+    })
+}
+
 /// Answers a request from a stored response.
 pub(crate) fn from_stored<B>(
     scope: &Scope,
     req: HttpRequest,
     stored: &StoredResponse,
     age: Duration,
-    conditions: Option<&Conditions>,
+    answer: Answer,
     outcome: Outcome,
 ) -> ServiceResponse<CacheBody<B>> {
-    let answer = conditions.map_or(Answer::Whole, |conditions| {
-        conditions.evaluate(req.method(), stored, scope.engine.clock.now().unix)
-    });
     let len = stored.body.len();
     let mut response = match answer {
         Answer::Whole => {

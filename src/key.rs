@@ -163,20 +163,16 @@ impl KeyWriter {
     }
 
     /// A part made of pieces that cannot hold the separator.
-    pub(crate) fn part_of<'a>(&mut self, kind: Part, pieces: impl Iterator<Item = &'a [u8]>, separator: u8) {
+    pub(crate) fn part_of(&mut self, kind: Part, pieces: &[&str], separator: &str) {
+        let len = pieces.iter().map(|piece| piece.len()).sum::<usize>()
+            + separator.len() * pieces.len().saturating_sub(1);
         self.bytes.push(kind as u8);
-        let len_at = self.bytes.len();
-        write_len(&mut self.bytes, 0);
-        let start = self.bytes.len();
-        for (at, piece) in pieces.enumerate() {
+        write_len(&mut self.bytes, len);
+        for (at, piece) in pieces.iter().enumerate() {
             if at > 0 {
-                self.bytes.push(separator);
+                self.bytes.extend_from_slice(separator.as_bytes());
             }
-            self.bytes.extend_from_slice(piece);
-        }
-        let len = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX).to_le_bytes();
-        if let Some(place) = self.bytes.get_mut(len_at..start) {
-            place.copy_from_slice(&len);
+            self.bytes.extend_from_slice(piece.as_bytes());
         }
     }
 
@@ -230,8 +226,17 @@ pub(crate) fn namespace(parts: &[String]) -> Vec<u8> {
     writer.bytes
 }
 
+/// A length in as few bytes as it needs, seven bits in each (LEB128): most parts are short, and every byte is hashed.
 fn write_len(bytes: &mut Vec<u8>, len: usize) {
-    bytes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+    let mut rest = len;
+    loop {
+        let low = (rest & 127) as u8;
+        rest >>= 7;
+        if rest == 0 {
+            return bytes.push(low);
+        }
+        bytes.push(low | 128);
+    }
 }
 
 #[cfg(test)]

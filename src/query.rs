@@ -126,6 +126,9 @@ impl QueryKey {
     pub(crate) fn write(&self, query: Option<&str>, key: &mut KeyWriter) -> bool {
         match (&self.0, query) {
             (Rule::None, _) | (Rule::All, None) => key.part(Part::NoQuery, b""),
+            (Rule::All, Some(query)) if is_sorted(query.as_bytes()) => {
+                key.part(Part::Query, query.as_bytes())
+            }
             (Rule::All, Some(query)) => write_sorted(query, |_| true, key),
             (Rule::Only(names), query) => {
                 write_sorted(query.unwrap_or_default(), |pair| is_only(pair, names), key)
@@ -184,6 +187,17 @@ fn is_except(pair: &str, names: &[String]) -> bool {
         })
 }
 
+/// Whether a query stands as [`write_sorted`] would write it, as most do.
+fn is_sorted(query: &[u8]) -> bool {
+    let mut last: &[u8] = b"";
+    query.split(|byte| *byte == b'&').all(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let in_order = last <= name;
+        last = name;
+        in_order
+    })
+}
+
 /// Most queries are shorter than this, and are sorted on the stack.
 const ON_STACK: usize = 16;
 
@@ -208,7 +222,7 @@ fn write_sorted(query: &str, counts: impl Fn(&str) -> bool, key: &mut KeyWriter)
     if !pairs.is_sorted_by_key(|pair| name(pair)) {
         pairs.sort_by(|a, b| name(a).cmp(name(b)));
     }
-    key.part_of(Part::Query, pairs.iter().map(|pair| pair.as_bytes()), b'&');
+    key.part_of(Part::Query, pairs, "&");
 }
 
 #[cfg(test)]

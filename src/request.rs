@@ -164,10 +164,10 @@ fn write_url(
     key: &mut KeyWriter,
 ) -> Result<(), BypassReason> {
     let (uri, headers) = (req.uri(), req.headers());
+    let mut hosts = headers.get_all(header::HOST).map(|host| host.as_bytes());
     let in_target = uri.authority().map(|authority| authority.as_str().as_bytes());
-    let hosts = || headers.get_all(header::HOST).map(|host| host.as_bytes());
     let authority = match &settings.host {
-        HostPolicy::AsSent => in_target.or_else(|| hosts().next()).unwrap_or_default(),
+        HostPolicy::AsSent => in_target.or_else(|| hosts.next()).unwrap_or_default(),
         HostPolicy::Fixed(host) => host.as_bytes(),
         HostPolicy::Ignore => b"",
     };
@@ -177,7 +177,7 @@ fn write_url(
     if settings.host == HostPolicy::AsSent {
         key.part(Part::Scheme, scheme(req).as_bytes());
         // A target with an authority of its own, or several Host lines: whichever the handler believes is keyed.
-        for host in hosts().filter(|host| *host != authority) {
+        for host in hosts.filter(|host| *host != authority) {
             key.part(Part::Host, host);
         }
         if fields.forwarded {
@@ -211,7 +211,10 @@ fn scheme(req: &ServiceRequest) -> &'static str {
 /// Keys the forwarded scheme and host, which a handler sees in `connection_info()`, where they say something new.
 fn write_forwarded(headers: &HeaderMap, authority: &[u8], key: &mut KeyWriter) {
     for name in FORWARDING {
-        for line in headers.get_all(name).map(|line| line.as_bytes()) {
+        // By text, not by `get_all`: that would make a name of it, and allocate.
+        let lines =
+            headers.iter().filter(|(known, _)| known.as_str() == name).map(|(_, line)| line.as_bytes());
+        for line in lines {
             if name == "forwarded" {
                 // `for` and `by` are about the client: keyed, they would give each client a cache of its own.
                 let pairs = line.split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii);

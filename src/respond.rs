@@ -72,10 +72,9 @@ pub(crate) fn from_stored<B>(
             headers.append(name.clone(), value.clone());
         }
     }
-    headers.append(header::AGE, age_value(age.as_secs()));
-    if outcome == Outcome::Miss {
-        // The answer was not reused: its age is what its origin said of it.
-        headers.remove(header::AGE);
+    // An answer that is not reused has no age of ours (RFC 9111 section 5.1).
+    if outcome != Outcome::Miss {
+        headers.append(header::AGE, age_value(age.as_secs()));
     }
     tell(scope, headers, outcome, Some((stored, age)));
     ServiceResponse::new(req, response)

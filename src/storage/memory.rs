@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mini_moka::sync::{Cache, ConcurrentCacheExt};
@@ -12,6 +12,7 @@ use crate::key::CacheKey;
 use crate::storage::error::StorageError;
 use crate::storage::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::{Lookup, Storage};
+use crate::storage::near::NearTable;
 use crate::stored::entry::Entry;
 
 /// A storage in memory, shared by all its clones.
@@ -30,6 +31,8 @@ use crate::stored::entry::Entry;
 pub struct MemoryStorage(Arc<Memory>);
 
 struct Memory {
+    /// Tells this storage's entries from another's in the tables of the workers.
+    id: usize,
     capacity: u64,
     entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
     /// One putter at a time for each key: "the older fill does not win" is a read and a write.
@@ -42,11 +45,20 @@ struct Memory {
 
 struct Slot {
     entry: Arc<Entry>,
+    storage: usize,
+    /// Replaced or removed: the workers' own tables may still know it.
+    dead: AtomicBool,
     /// The fence clock at which this entry was last found valid: while it stands, no fence can concern it.
     valid_at: AtomicU64,
 }
 
-/// What an `MemoryStorage` holds.
+static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static NEAR: NearTable<Slot> = const { NearTable::new() };
+}
+
+/// What a [`MemoryStorage`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryStats {
     /// Entries held.
@@ -76,6 +88,7 @@ impl MemoryStorage {
             .weigher(|_, slot: &Arc<Slot>| u32::try_from(cost(&slot.entry)).unwrap_or(u32::MAX))
             .build_with_hasher(BuildHasherDefault::default());
         Self(Arc::new(Memory {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             capacity: bytes,
             entries,
             putters: Default::default(),
@@ -96,11 +109,13 @@ impl MemoryStorage {
         let memory = &*self.0;
         // Read before the entry: whatever is raised from here on is after this lookup.
         let clock = memory.clock.load(Ordering::Acquire);
-        let entry = memory
-            .entries
-            .get(&key.hash64())
-            .filter(|slot| slot.entry.key() == key && memory.is_valid(slot, clock))
-            .map(|slot| Arc::clone(&slot.entry));
+        let slot = NEAR.with(|near| near.get(key.hash64(), |slot| slot.is(key, memory)));
+        let slot = slot.or_else(|| {
+            let slot = memory.entries.get(&key.hash64()).filter(|slot| slot.is(key, memory))?;
+            NEAR.with(|near| near.set(key.hash64(), &slot));
+            Some(slot)
+        });
+        let entry = slot.filter(|slot| memory.is_valid(slot, clock)).map(|slot| Arc::clone(&slot.entry));
         Lookup { entry, stamp: Stamp(clock) }
     }
 
@@ -113,20 +128,36 @@ impl MemoryStorage {
         let hash = entry.key().hash64();
         {
             let _putter = memory.putter(hash);
-            let newer = |slot: &Arc<Slot>| {
-                slot.entry.key() == entry.key()
-                    && (slot.entry.stamp(), slot.entry.began()) > (entry.stamp(), entry.began())
-            };
-            if memory.entries.get(&hash).is_some_and(|slot| newer(&slot)) {
+            let known = memory.entries.get(&hash);
+            if known.as_ref().is_some_and(|slot| slot.is_newer_than(&entry)) {
                 return;
             }
-            let valid_at = AtomicU64::new(entry.stamp().0);
-            memory.entries.insert(hash, Arc::new(Slot { entry, valid_at }));
+            memory.entries.insert(hash, Arc::new(Slot::new(entry, memory.id)));
+            if let Some(replaced) = known {
+                replaced.dead.store(true, Ordering::Release);
+            }
         }
         if memory.unsettled_bytes.fetch_add(cost, Ordering::Relaxed) + cost >= SETTLE_BYTES {
             memory.unsettled_bytes.store(0, Ordering::Relaxed);
             memory.entries.sync();
         }
+    }
+}
+
+impl Slot {
+    fn new(entry: Arc<Entry>, storage: usize) -> Self {
+        let valid_at = AtomicU64::new(entry.stamp().0);
+        Self { entry, storage, dead: AtomicBool::new(false), valid_at }
+    }
+
+    /// Whether this is the live entry of a key in a storage.
+    fn is(&self, key: &CacheKey, memory: &Memory) -> bool {
+        self.storage == memory.id && self.entry.key() == key && !self.dead.load(Ordering::Acquire)
+    }
+
+    fn is_newer_than(&self, entry: &Entry) -> bool {
+        self.entry.key() == entry.key()
+            && (self.entry.stamp(), self.entry.began()) > (entry.stamp(), entry.began())
     }
 }
 
@@ -250,11 +281,12 @@ impl Storage for MemoryStorage {
     async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
         let hash = key.hash64();
         let _putter = self.0.putter(hash);
-        let held = self.0.entries.get(&hash).is_some_and(|slot| slot.entry.key() == key);
-        if held {
-            self.0.entries.invalidate(&hash);
-        }
-        Ok(held)
+        let Some(held) = self.0.entries.get(&hash).filter(|slot| slot.is(key, &self.0)) else {
+            return Ok(false);
+        };
+        held.dead.store(true, Ordering::Release);
+        self.0.entries.invalidate(&hash);
+        Ok(true)
     }
 
     async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {

@@ -6,6 +6,7 @@ pub(crate) mod failing;
 pub(crate) mod fence;
 pub(crate) mod interface;
 pub(crate) mod memory;
+pub(crate) mod near;
 
 pub mod conformance;
 

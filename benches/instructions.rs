@@ -1,0 +1,221 @@
+//! What an answer costs inside the app, in instructions and allocations, beside the bare handler.
+//!
+//! `cargo bench --bench instructions` prints the table. Instructions are counted by valgrind (callgrind), user space
+//! only, around the call of the app's service and the drop of its answer; requests are made before. They repeat to
+//! about 0.1 %, whatever else the machine does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // it is a bench
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use actix_fast_cache::{CacheConfig, FastCache, MemoryStorage};
+use actix_http::Request;
+use actix_service::{Service, Transform};
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::test::{TestRequest, init_service};
+use actix_web::web::Bytes;
+use actix_web::{App, Error, HttpResponse, web};
+use futures_util::FutureExt;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const CASES: [(&str, &str); 8] = [
+    ("at-once", "outermost layer answers at once, no fields"),
+    ("bare", "b: handler, 10 KiB, four fields"),
+    ("hit-app", "hit, cache around the app"),
+    ("hit-scope", "hit, cache around a scope"),
+    ("hit-resource", "hit, cache around a resource"),
+    ("not-modified", "304 from the cache, around the app"),
+    ("bare-1k", "handler, 1 KiB, four fields"),
+    ("miss-1k", "miss, 1 KiB, around the app"),
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    match args.iter().position(|arg| arg == "--case").and_then(|at| args.get(at + 1)) {
+        Some(case) => actix_web::rt::System::new().block_on(run(case)),
+        None => table(),
+    }
+}
+
+fn table() {
+    let base = instructions("bare");
+    println!("{:<48} {:>12} {:>6} {:>11}", "case", "instructions", "x b", "allocations");
+    for (case, what) in CASES {
+        let count = instructions(case);
+        println!("{what:<48} {count:>12.0} {:>6.2} {:>11.1}", count / base, allocations(case));
+    }
+}
+
+const ANSWERS: usize = 2_000;
+
+/// Instructions an answer, by running this program under callgrind.
+fn instructions(case: &str) -> f64 {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+        .arg("--toggle-collect=*measured_answers*")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--case", case])
+        // callgrind counts each turn of a `rep movsb`; the processor does not take them one by one.
+        .env("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=2000000000")
+        .output()
+        .expect("valgrind is needed: apt-get install valgrind");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let collected = told.lines().find_map(|line| line.split("Collected : ").nth(1));
+    let count: f64 = collected.unwrap_or_else(|| panic!("{told}")).trim().parse().unwrap();
+    count / ANSWERS as f64
+}
+
+fn allocations(case: &str) -> f64 {
+    let output = Command::new(std::env::current_exe().unwrap()).args(["--case", case]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
+}
+
+async fn run(case: &str) {
+    let long = Bytes::from(vec![b'x'; 10 * 1024]);
+    let short = Bytes::from(vec![b'x'; 1024]);
+    let cache = FastCache::new(CacheConfig::builder(MemoryStorage::new()).build().unwrap());
+    let plain = || TestRequest::get().uri("/page?a=1&b=2").insert_header(("host", "bench.example"));
+    let answer = |body: Bytes| move || ready(page(body.clone()));
+    let conditional = || plain().insert_header(("if-none-match", "\"one\""));
+    match case {
+        "at-once" => measure(init_service(App::new().wrap(AtOnce)).await, |_| plain()),
+        "bare" => {
+            measure(init_service(App::new().route("/page", web::get().to(answer(long)))).await, |_| plain())
+        }
+        "bare-1k" => {
+            measure(init_service(App::new().route("/page", web::get().to(answer(short)))).await, |_| plain())
+        }
+        "hit-app" => measure(
+            init_service(App::new().wrap(cache).route("/page", web::get().to(answer(long)))).await,
+            |_| plain(),
+        ),
+        "hit-scope" => measure(
+            init_service(
+                App::new().service(web::scope("").wrap(cache).route("/page", web::get().to(answer(long)))),
+            )
+            .await,
+            |_| plain(),
+        ),
+        "hit-resource" => measure(
+            init_service(
+                App::new().service(web::resource("/page").wrap(cache).route(web::get().to(answer(long)))),
+            )
+            .await,
+            |_| plain(),
+        ),
+        "not-modified" => measure(
+            init_service(App::new().wrap(cache).route("/page", web::get().to(answer(long)))).await,
+            |_| conditional(),
+        ),
+        "miss-1k" => measure(
+            init_service(App::new().wrap(cache).route("/page", web::get().to(answer(short)))).await,
+            |number| {
+                TestRequest::get().uri(&format!("/page?n={number}")).insert_header(("host", "bench.example"))
+            },
+        ),
+        _ => panic!("no such case: {case}"),
+    }
+}
+
+fn page(body: Bytes) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("max-age=600")))
+        .insert_header((header::ETAG, HeaderValue::from_static("\"one\"")))
+        .insert_header((header::CONTENT_LANGUAGE, HeaderValue::from_static("en")))
+        .body(body)
+}
+
+/// Answers requests, after a warm-up, and prints the allocations an answer.
+fn measure<S, B>(app: S, request: impl Fn(usize) -> TestRequest)
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    let requests = |from: usize| (from..from + ANSWERS).map(|n| request(n).to_request()).collect();
+    answer_all(&app, requests(0));
+    let prepared = requests(ANSWERS);
+    let before = ALLOCATIONS.load(Relaxed);
+    measured_answers(&app, prepared);
+    println!("{}", (ALLOCATIONS.load(Relaxed) - before) as f64 / ANSWERS as f64);
+}
+
+#[inline(never)]
+fn measured_answers<S, B>(app: &S, requests: Vec<Request>)
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+{
+    answer_all(app, requests);
+}
+
+#[inline(always)]
+fn answer_all<S, B>(app: &S, requests: Vec<Request>)
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+{
+    for request in requests {
+        let answer = app.call(request).now_or_never().expect("an answer at once");
+        drop(black_box(answer.unwrap()));
+    }
+}
+
+/// The least an outermost layer can do.
+struct AtOnce;
+
+struct AtOnceService;
+
+impl<S: Service<ServiceRequest>> Transform<S, ServiceRequest> for AtOnce {
+    type Response = ServiceResponse<Bytes>;
+    type Error = Error;
+    type Transform = AtOnceService;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, _: S) -> Self::Future {
+        ready(Ok(AtOnceService))
+    }
+}
+
+impl Service<ServiceRequest> for AtOnceService {
+    type Response = ServiceResponse<Bytes>;
+    type Error = Error;
+    type Future = Ready<Result<Self::Response, Error>>;
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&self, req: ServiceRequest) -> Self::Future {
+        ready(Ok(req.into_response(HttpResponse::with_body(StatusCode::OK, Bytes::new()))))
+    }
+}

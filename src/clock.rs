@@ -26,7 +26,7 @@ impl Timestamp {
     }
 }
 
-/// What a clock answers: a place on the timeline, and the date that goes with it.
+/// A place on the timeline, and the date that goes with it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
     pub(crate) at: Timestamp,
@@ -51,11 +51,20 @@ impl Clock {
         Self(Source::System)
     }
 
-    pub(crate) fn now(&self) -> Now {
+    /// The place on the timeline; all that a hit needs.
+    pub(crate) fn at(&self) -> Timestamp {
         match &self.0 {
-            Source::System => SYSTEM.now(),
-            Source::Manual(clock) => clock.now(),
+            Source::System => SYSTEM.at(),
+            Source::Manual(clock) => clock.at(),
         }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let unix = match &self.0 {
+            Source::System => i64::try_from(unix_ms() / 1_000).unwrap_or(i64::MAX),
+            Source::Manual(clock) => clock.unix(),
+        };
+        Now { at: self.at(), unix }
     }
 }
 
@@ -88,27 +97,33 @@ struct SystemClock {
     started_unix_ms: u64,
     /// How far the wall clock was seen ahead of the monotonic one (a leap forward, a sleep).
     ahead_ms: AtomicU64,
+    /// When the wall clock was last asked, in milliseconds since the start.
+    asked_ms: AtomicU64,
 }
 
-/// A wall clock this little ahead is jitter between the two readings, not a leap.
-const LEAP_MS: u64 = 1_000;
+/// How often the wall clock is asked; a leap is noticed that much later at the most.
+const ASK_EVERY_MS: u64 = 1_000;
 
 #[allow(clippy::disallowed_methods)] // this is the door
 impl SystemClock {
     fn start() -> Self {
-        Self { started: Instant::now(), started_unix_ms: unix_ms(), ahead_ms: AtomicU64::new(0) }
+        Self {
+            started: Instant::now(),
+            started_unix_ms: unix_ms(),
+            ahead_ms: AtomicU64::new(0),
+            asked_ms: AtomicU64::new(0),
+        }
     }
 
-    fn now(&self) -> Now {
+    fn at(&self) -> Timestamp {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let steady = self.started_unix_ms.saturating_add(elapsed);
-        let wall = unix_ms();
-        let mut at = steady.saturating_add(self.ahead_ms.load(Relaxed));
-        if wall > at.saturating_add(LEAP_MS) {
-            self.ahead_ms.fetch_max(wall.saturating_sub(steady), Relaxed);
-            at = wall;
+        if elapsed.saturating_sub(self.asked_ms.load(Relaxed)) >= ASK_EVERY_MS {
+            self.asked_ms.store(elapsed, Relaxed);
+            let steady = self.started_unix_ms.saturating_add(elapsed);
+            self.ahead_ms.fetch_max(unix_ms().saturating_sub(steady), Relaxed);
         }
-        Now { at: Timestamp(at), unix: i64::try_from(wall / 1_000).unwrap_or(i64::MAX) }
+        let ahead = self.ahead_ms.load(Relaxed);
+        Timestamp(self.started_unix_ms.saturating_add(elapsed).saturating_add(ahead))
     }
 }
 
@@ -157,10 +172,13 @@ impl ManualClock {
         self.0.wall_skew_ms.store(seconds.saturating_mul(1_000), Relaxed);
     }
 
-    fn now(&self) -> Now {
-        let at = self.0.at_ms.load(Relaxed);
-        let wall = i64::try_from(at).unwrap_or(i64::MAX).saturating_add(self.0.wall_skew_ms.load(Relaxed));
-        Now { at: Timestamp(at), unix: wall.div_euclid(1_000) }
+    fn at(&self) -> Timestamp {
+        Timestamp(self.0.at_ms.load(Relaxed))
+    }
+
+    fn unix(&self) -> i64 {
+        let at = i64::try_from(self.0.at_ms.load(Relaxed)).unwrap_or(i64::MAX);
+        at.saturating_add(self.0.wall_skew_ms.load(Relaxed)).div_euclid(1_000)
     }
 }
 
@@ -179,11 +197,10 @@ mod tests {
         let clock = SystemClock::start();
         // The wall clock was an hour ahead once, and was put right since.
         clock.ahead_ms.store(3_600_000, Relaxed);
-        let first = clock.now();
-        let second = clock.now();
-        assert!(second.at >= first.at);
-        assert!(first.at > Timestamp(unix_ms() + 3_000_000));
-        assert!(first.unix <= i64::try_from(unix_ms() / 1_000).expect("a date"));
+        let first = clock.at();
+        let second = clock.at();
+        assert!(second >= first);
+        assert!(first > Timestamp(unix_ms() + 3_000_000));
     }
 
     #[test]
@@ -191,7 +208,8 @@ mod tests {
         let mut clock = SystemClock::start();
         // As after a sleep of the machine: the monotonic clock knows nothing of an hour.
         clock.started_unix_ms -= 3_600_000;
-        assert!(clock.now().at.since(Timestamp(clock.started_unix_ms)) >= Duration::from_secs(3_599));
+        clock.started -= Duration::from_millis(ASK_EVERY_MS);
+        assert!(clock.at().since(Timestamp(clock.started_unix_ms)) >= Duration::from_secs(3_599));
     }
 
     #[test]

@@ -97,7 +97,7 @@ where
             Some(found) => found,
             None => engine.find(&asked.key, req.headers()).await,
         };
-        let now = engine.clock.now().at;
+        let now = engine.clock.at();
         let key = found.key(&asked.key);
         let reuse = found.stored.as_ref().map_or(Reuse::NotForThis, |stored| {
             reuse::judge(stored, asked.personal, asked.client.as_ref(), now)
@@ -177,7 +177,7 @@ fn hit<B>(
 ) -> ServiceResponse<CacheBody<B>> {
     let conditions = asked.fields.conditional.then(|| req.headers());
     let answer = respond::answer(scope, req.method(), conditions, stored);
-    let age = stored.age(scope.engine.clock.now().at);
+    let age = stored.age(scope.engine.clock.at());
     respond::from_stored(scope, req.into_parts().0, stored, age, answer, Outcome::Hit { collapsed })
 }
 

@@ -99,7 +99,7 @@ impl Fill {
         }
         let tags = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
         let mut freshness = verdict.freshness;
-        freshness.received = self.scope.engine.clock.now().at;
+        freshness.received = self.scope.engine.clock.at();
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
         let response = StoredResponse {

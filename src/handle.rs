@@ -83,7 +83,7 @@ impl CacheHandle {
         let engine = &self.scope.engine;
         let entry = engine.look_up(&self.scope.named_key(key)).await?.entry;
         let stored = entry.as_deref().and_then(Entry::response);
-        let now = engine.clock.now().at;
+        let now = engine.clock.at();
         let is_fresh = |stored: &&Arc<StoredResponse>| {
             matches!(reuse::judge(stored, Personal::default(), None, now), Reuse::Fresh { .. })
         };

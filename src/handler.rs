@@ -81,7 +81,7 @@ where
         engine.backing_off.remember(&fill.flight, fill.began.at, BACK_OFF);
         fill.release();
         let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
-        let age = stale.age(engine.clock.now().at);
+        let age = stale.age(engine.clock.at());
         let answer = respond::answer(scope, req.method(), conditions.as_ref(), stale);
         let outcome = Outcome::Hit { collapsed: false };
         return Ok(respond::from_stored(scope, req, stale, age, answer, outcome));

@@ -125,8 +125,8 @@ where
         let Some(stored) = found.stored.as_deref() else {
             return self.slow(req, Start::Found(asked, found));
         };
-        let now = scope.engine.clock.now();
-        let Reuse::Fresh { age } = reuse::judge(stored, asked.personal, asked.client.as_ref(), now.at) else {
+        let now = scope.engine.clock.at();
+        let Reuse::Fresh { age } = reuse::judge(stored, asked.personal, asked.client.as_ref(), now) else {
             return self.slow(req, Start::Found(asked, found));
         };
         let conditions = asked.fields.conditional.then(|| req.headers());

@@ -35,7 +35,7 @@ impl Refresh {
     /// Takes the duty, unless somebody has it, had it a moment ago, or too many are at work.
     pub(crate) fn claim(scope: &Scope, key: &CacheKey) -> Option<Self> {
         let engine = &scope.engine;
-        let now = engine.clock.now().at;
+        let now = engine.clock.at();
         if engine.refreshes.load(Relaxed) >= MOST_REFRESHES || engine.backing_off.contains(key, now) {
             return None;
         }

@@ -66,7 +66,7 @@ impl<B: MessageBody + 'static> CacheBody<B> {
     /// Passes a body on and stores it when it has come to a clean end.
     ///
     /// A body of known length is read at its own pace, for it fits the limit: a slow client holds nobody up. One of
-    /// unknown length is read at the client's pace.
+    /// unknown length is read at the client's pace, and nobody waits for it.
     pub(crate) fn captured(body: B, limit: usize, admission: Admission) -> Self {
         let size = body.size();
         let capture = Capture { chunks: Vec::new(), len: 0, size, limit, admission: Some(admission) };
@@ -77,7 +77,12 @@ impl<B: MessageBody + 'static> CacheBody<B> {
                 rt::spawn(pump(body, capture, sender));
                 Self { kind: Kind::Piped { size, pipe } }
             }
-            _ => Self { kind: Kind::Teed { tee: Box::new(Tee { body: Some(body), capture }) } },
+            _ => {
+                if let Some(admission) = &capture.admission {
+                    admission.release();
+                }
+                Self { kind: Kind::Teed { tee: Box::new(Tee { body: Some(body), capture }) } }
+            }
         }
     }
 }

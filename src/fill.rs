@@ -44,15 +44,17 @@ impl Fill {
     /// The answer is for this client alone: everybody else runs now, and for a while nobody queues for this key.
     pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
         self.scope.say_not_stored(reason);
-        let engine = &self.scope.engine;
-        let span = self.scope.settings.coalescing.uncacheable_for;
-        engine.uncacheable.remember(&self.flight, self.began.at, span);
+        // A verdict on one client's cookies is no verdict on the key: only who led for all speaks for all.
+        if self.leads() {
+            let span = self.scope.settings.coalescing.uncacheable_for;
+            self.scope.engine.uncacheable.remember(&self.flight, self.began.at, span);
+        }
         self.release();
         reason
     }
 
     /// The run failed; everybody else runs on their own, the next ones queue again.
-    pub(crate) fn release(self) {
+    pub(crate) fn release(&self) {
         if let Some(lead) = &self.lead {
             lead.land(Landing::Alone);
         }
@@ -131,6 +133,11 @@ impl Admission {
 
     pub(crate) fn leads(&self) -> bool {
         self.fill.leads()
+    }
+
+    /// Lets those who wait run on their own: nobody knows when this answer will be whole.
+    pub(crate) fn release(&self) {
+        self.fill.release();
     }
 
     /// The answer without its body.

@@ -377,7 +377,7 @@ async fn every_spelling_of_path_and_query_is_its_own() {
     let server = site(&defaults(), |req, _| HttpResponse::Ok().body(req.uri().to_string()));
     let targets = [
         "/p", "/p?", "/p?q", "/p?q=", "/p?q=x", "/p%3fq=1", "/p?q=1", "/p?q=%31", "/p/", "//p", "/%70", "/P",
-        "/p?%71=1", "/p?q=1&q=1", "/p?q=1&", "/p?&q=1", "/p;q=1", "/p%20", "/p%00", "/p/.", "/x/../p", "/p?q=1?",
+        "/p?%71=1", "/p?q=1&q=1", "/p?q=1&", "/p;q=1", "/p%20", "/p%00", "/p/.", "/x/../p", "/p?q=1?",
     ];
     for round in ["MISS", "HIT"] {
         for target in targets {

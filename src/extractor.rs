@@ -97,6 +97,14 @@ impl Slot {
         }
     }
 
+    /// Repeats what a handler said to the next layer around this one, which keeps an answer of its own; names are of
+    /// this one's namespace.
+    pub(crate) fn repeat(wishes: &Wishes, req: &HttpRequest) {
+        if let Some(outer) = req.extensions().get::<Layers>().and_then(|layers| layers.0.last()) {
+            outer.wishes.borrow_mut().take_over(wishes);
+        }
+    }
+
     pub(crate) fn handle(&self) -> &CacheHandle {
         &self.handle
     }

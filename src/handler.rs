@@ -266,10 +266,16 @@ async fn run<S, B>(
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
 {
+    if reason == FillReason::Bypass(BypassReason::Nested) {
+        // The outer layer is the same cache, and stores the answer: the handler speaks to that one.
+        return (layer.service.call(req).await, Wishes::default());
+    }
     let slot = Slot::open(req.request(), &layer.scope, reason);
     let answer = layer.service.call(req).await;
+    let wishes = slot.take_wishes();
     if let Ok(response) = &answer {
         slot.close(response.request());
+        Slot::repeat(&wishes, response.request());
         let queued = slot.take_queued();
         if !queued.is_empty() && has_succeeded(response) {
             let authority = authority(response.request());
@@ -278,7 +284,7 @@ where
             }
         }
     }
-    (answer, slot.take_wishes())
+    (answer, wishes)
 }
 
 fn has_succeeded<B>(response: &ServiceResponse<B>) -> bool {

@@ -41,12 +41,15 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    /// The answer is for this client alone: everybody else runs now, and for a while nobody queues for this key.
+    /// The answer is for this client alone: everybody else runs now, and for a while nobody queues for this key,
+    /// unless it was this request that kept it out.
     pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
         self.scope.say_not_stored(reason);
-        let engine = &self.scope.engine;
-        let span = self.scope.settings.coalescing.uncacheable_for;
-        engine.uncacheable.remember(&self.flight, self.began.at, span);
+        if !reason.is_of_request() {
+            let engine = &self.scope.engine;
+            let span = self.scope.settings.coalescing.uncacheable_for;
+            engine.uncacheable.remember(&self.flight, self.began.at, span);
+        }
         self.release();
         reason
     }

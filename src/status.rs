@@ -144,6 +144,11 @@ impl BypassReason {
 }
 
 impl NotStoredReason {
+    /// Whether it lies in the request, and says nothing of the answers to others.
+    pub(crate) fn is_of_request(self) -> bool {
+        matches!(self, Self::Authorization | Self::Cookie | Self::Head)
+    }
+
     /// A short name, as in `Cache-Status; detail=`.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -48,7 +48,9 @@ fn as_told(config: &CacheConfig) -> Server {
         let mut answer = HttpResponse::Ok();
         for field in req.query_string().split('&').filter(|field| !field.is_empty()) {
             let (name, value) = field.split_once(':').unwrap();
-            answer.append_header((name, value.replace("%20", " ").replace("%09", "\t")));
+            let plain = [("%20", " "), ("%09", "\t"), ("%22", "\""), ("%5C", "\\")];
+            let value = plain.iter().fold(value.to_owned(), |value, (from, to)| value.replace(from, to));
+            answer.append_header((name, value));
         }
         answer.body(runs.add().to_string())
     })
@@ -162,21 +164,21 @@ async fn a_refusal_is_heard_however_it_is_written() {
         "max-age=60,%09private",
         "max-age=60&cache-control:no-store",
         "max-age=60&Cache-Control:x&CACHE-CONTROL:Private",
-        "private=\"set-cookie,x\"",
-        "no-cache=\"set-cookie\"",
+        "private=%22set-cookie,x%22",
+        "no-cache=%22set-cookie%22",
         "no-cache",
-        "max-age=60,ext=\"a,b\",no-store",
-        "ext=\"\\\"\",private",
+        "max-age=60,ext=%22a,b%22,no-store",
+        "ext=%22%5C%22%22,private",
         "no-store;x",
         "no-store=1",
-        "max-age=\"0\"",
+        "max-age=%220%22",
         "max-age=60,,,,no-store",
         "max-age=-1",
         "s-maxage=0,max-age=60",
     ] {
         assert!(!is_shared(&server, &format!("/p?cache-control:{control}"), &[], &[]).await, "{control}");
     }
-    for control in ["ext=\"no-store\"", "x-private", "community=\"private\",max-age=60", "max-age=\"60\""] {
+    for control in ["ext=%22no-store%22", "x-private", "community=%22private%22,max-age=60", "max-age=%2260%22"] {
         assert!(is_shared(&server, &format!("/p?cache-control:{control}"), &[], &[]).await, "{control}");
     }
 }
@@ -185,7 +187,7 @@ async fn a_refusal_is_heard_however_it_is_written() {
 #[tokio::test]
 async fn vary_on_anything_is_not_stored() {
     let server = as_told(&defaults());
-    for vary in ["*", "%20*%20", "accept,%20*", "accept&vary:*", "*,accept", "\"*\"", "accept%20x"] {
+    for vary in ["*", "%20*%20", "accept,%20*", "accept&vary:*", "*,accept", "%22*%22", "accept%20x"] {
         let target = format!("/p?cache-control:public,max-age=60&vary:{vary}");
         assert!(!is_shared(&server, &target, &[], &[]).await, "{vary}");
     }
@@ -223,13 +225,7 @@ async fn nobody_is_told_of_anothers_origin() {
         let counted = runs.clone();
         let server = Server::start(2, move || {
             let cors = || {
-                let cors = Cors::default().allow_any_origin().send_wildcard().supports_credentials();
-                let cors = cors.allowed_origin_fn(|_, _| true).block_on_origin_mismatch(false);
-                // With credentials the origin is echoed.
-                let cors = Cors::default().allowed_origin_fn(|_, _| true).supports_credentials().max_age({
-                    let _ = cors;
-                    None
-                });
+                let cors = Cors::default().allowed_origin_fn(|_, _| true).supports_credentials();
                 if says_vary { cors } else { cors.disable_vary_header() }
             };
             let runs = counted.clone();
@@ -582,12 +578,9 @@ async fn a_personal_request_does_not_stop_coalescing() {
         let before = runs.count();
         let open = async {
             until("a run", || runs.count() > before).await;
-            // All twenty are read from their sockets, and those that would run have run, when this is answered.
-            let last = server.get("/last", &[]);
-            let (last, ()) = tokio::join!(last, async { gate.add_permits(30) });
-            last
+            gate.add_permits(20);
         };
-        let (replies, _): (Vec<Reply>, _) = tokio::join!(join_all((0..20).map(|_| server.get(&path, &[]))), open);
+        let (replies, ()): (Vec<Reply>, _) = tokio::join!(join_all((0..20).map(|_| server.get(&path, &[]))), open);
         let first = replies[0].text();
         assert!(replies.iter().all(|reply| reply.text() == first), "{method} {fields:?}");
         gate.forget_permits(100);

@@ -15,6 +15,7 @@ use crate::engine::{Found, selected};
 use crate::extractor::Slot;
 use crate::flight::{Landed, Landing, Role, Woken};
 use crate::handler::{Exchanged, Layer, bypass, fill};
+use crate::key::CacheKey;
 use crate::likeness::likeness;
 use crate::policy::reuse::{self, Reuse};
 use crate::refresh::Refresh;
@@ -142,7 +143,7 @@ where
         };
         match woken {
             Woken::By(Landing::Stored(landed)) => {
-                if is_for(&landed, &req)
+                if is_for(&landed, &asked.key, key, &req)
                     && engine.is_current(landed.entry.stamp(), landed.entry.fences()).await
                 {
                     return Ok(hit(&scope, req, &asked, &landed.response, true));
@@ -162,10 +163,13 @@ where
     }
 }
 
-/// Whether a request selects the answer that another one's fill brought.
-fn is_for(landed: &Landed, req: &ServiceRequest) -> bool {
+/// Whether the answer that another one's fill brought is the one a request would find.
+///
+/// Both looked under `key`, which may be a name that their handlers chose before: the leader's may have chosen
+/// another since.
+fn is_for(landed: &Landed, own: &CacheKey, key: &CacheKey, req: &ServiceRequest) -> bool {
     let selects = |(base, names): &(_, Vec<_>)| selected(base, names, req.headers()) == *landed.entry.key();
-    landed.selector.as_ref().is_none_or(selects)
+    landed.entry.key() == key || landed.own == *own && landed.selector.as_ref().is_none_or(selects)
 }
 
 /// Answers from a stored response.

@@ -78,22 +78,27 @@ impl Slot {
         slot
     }
 
-    /// Whether an outer layer over the same storage and namespace is at work on this request.
+    /// Whether an outer layer of the same cache is at work on this request.
+    ///
+    /// Under whatever namespace: an answer that two layers kept would outlive an invalidation that names one of them.
     pub(crate) fn is_nested(req: &HttpRequest, scope: &Arc<Scope>) -> bool {
         let extensions = req.extensions();
-        extensions.get::<Layers>().is_some_and(|layers| {
-            layers.0.iter().any(|slot| {
-                let outer = &slot.handle.scope;
-                Arc::ptr_eq(&outer.engine, &scope.engine)
-                    && outer.settings.namespace == scope.settings.namespace
-            })
-        })
+        let mut outer = extensions.get::<Layers>().into_iter().flat_map(|layers| &layers.0);
+        outer.any(|slot| Arc::ptr_eq(&slot.handle.scope.engine, &scope.engine))
     }
 
     /// Closes it; what the handler said is read from here on.
     pub(crate) fn close(self: &Rc<Self>, req: &HttpRequest) {
         if let Some(layers) = req.extensions_mut().get_mut::<Layers>() {
             layers.0.retain(|slot| !Rc::ptr_eq(slot, self));
+        }
+    }
+
+    /// Repeats what a handler said to the next layer around this one, which keeps an answer of its own; names are of
+    /// this one's namespace.
+    pub(crate) fn repeat(wishes: &Wishes, req: &HttpRequest) {
+        if let Some(outer) = req.extensions().get::<Layers>().and_then(|layers| layers.0.last()) {
+            outer.wishes.borrow_mut().take_over(wishes);
         }
     }
 

@@ -170,7 +170,7 @@ impl Admission {
         if let Some(lead) = &fill.lead {
             let selector = (!names.is_empty()).then_some((base, names));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
-            lead.land(Landing::Stored(Landed { entry, response, selector }));
+            lead.land(Landing::Stored(Landed { entry, response, own: fill.key.clone(), selector }));
         }
         let writer = Arc::clone(&engine);
         engine.write_behind(async move {

@@ -28,6 +28,8 @@ pub(crate) enum Landing {
 pub(crate) struct Landed {
     pub(crate) entry: Arc<Entry>,
     pub(crate) response: Arc<StoredResponse>,
+    /// The leader's own key.
+    pub(crate) own: CacheKey,
     /// The key and the request fields that selected it; it is for those only who select it too.
     pub(crate) selector: Option<(CacheKey, Vec<HeaderName>)>,
 }

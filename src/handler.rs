@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use actix_service::Service;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
@@ -69,6 +69,10 @@ where
     };
     let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale { .. }));
     let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
+    // Over HTTP/2 a body needs no field that announces it: what is not in the key the handler must not see.
+    if matches!(*req.method(), Method::GET | Method::HEAD) {
+        req.set_payload(Payload::None);
+    }
     let validating = stale.as_ref().filter(|stored| add_validators(&mut req, stored));
     let stale_on_trouble = stale.as_ref().filter(|_| reuse == Reuse::Stale { if_error: true });
     // An `Err` takes its request with it.
@@ -253,10 +257,16 @@ async fn run<S, B>(
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
 {
+    if reason == FillReason::Bypass(BypassReason::Nested) {
+        // The outer layer is the same cache, and stores the answer: the handler speaks to that one.
+        return (layer.service.call(req).await, Wishes::default());
+    }
     let slot = Slot::open(req.request(), &layer.scope, reason);
     let answer = layer.service.call(req).await;
+    let wishes = slot.take_wishes();
     if let Ok(response) = &answer {
         slot.close(response.request());
+        Slot::repeat(&wishes, response.request());
         let queued = slot.take_queued();
         if !queued.is_empty() && has_succeeded(response) {
             let authority = authority(response.request());
@@ -265,7 +275,7 @@ where
             }
         }
     }
-    (answer, slot.take_wishes())
+    (answer, wishes)
 }
 
 fn has_succeeded<B>(response: &ServiceResponse<B>) -> bool {

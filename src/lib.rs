@@ -90,6 +90,7 @@
 //! [`BypassReason`], [`NotStoredReason`].
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 mod body;
 mod checks;

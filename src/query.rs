@@ -12,8 +12,8 @@ use crate::key::{KeyWriter, Part};
 /// Which query parameters tell entries apart. The default is [`all`](Self::all).
 ///
 /// Parameters are the runs between `&`, as sent: nothing is decoded before it is keyed, and `;` separates nothing.
-/// Different names may come in any order; repeats of one name keep theirs. A request without `?` and one with an
-/// empty query are different.
+/// Different names may come in any order, where none is encoded; repeats of one name keep theirs. A request without
+/// `?` and one with an empty query are different.
 ///
 /// ```
 /// use actix_fast_cache::{CacheConfig, MemoryStorage, QueryKey};
@@ -219,7 +219,9 @@ fn write_sorted(query: &str, counts: impl Fn(&str) -> bool, key: &mut KeyWriter)
     }
     let pairs = if heap.is_empty() { stack.get_mut(..used).unwrap_or_default() } else { heap.as_mut_slice() };
     // Stable: repeats of one name keep their order. Pieces cannot hold an `&`, so the joint is unambiguous.
-    if !pairs.is_sorted_by_key(|pair| name(pair)) {
+    // A name that has yet to be decoded may repeat another one: then all keep their order.
+    let is_plain = |pair: &&str| !name(pair).contains(['%', '+']);
+    if !pairs.is_sorted_by_key(|pair| name(pair)) && pairs.iter().all(is_plain) {
         pairs.sort_by(|a, b| name(a).cmp(name(b)));
     }
     key.part_of(Part::Query, pairs, "&");
@@ -270,6 +272,7 @@ mod tests {
     fn nothing_is_decoded_and_semicolons_separate_nothing() {
         let all = QueryKey::all();
         differ(&all, "%61=1", "a=1");
+        differ(&all, "a=1&%61=2", "%61=2&a=1");
         let except = QueryKey::except(["utm_*"]);
         same(&except, "q=ok&utm_content=x", "q=ok");
         differ(&except, "q=ok&utm_content=x;q=bad", "q=ok");

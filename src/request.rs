@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::head::{self, FORWARDING, RequestFields};
 use crate::key::{CacheKey, KeyWriter, MAX_KEY_BYTES, Part};
 use crate::policy::directives::RequestDirectives;
-use crate::policy::fields::members;
+use crate::policy::fields::{is_tchar, members};
 use crate::policy::rules::Personal;
 use crate::settings::{CookiePolicy, HostPolicy, KeyRule, ObeyClient, Settings};
 use crate::status::BypassReason;
@@ -124,10 +124,10 @@ fn key(
     }
     if let (CookiePolicy::KeyBy(names), true) = (&settings.cookies, fields.cookie) {
         for (name, value) in
-            cookies(req.headers()).filter(|(name, _)| names.iter().any(|known| known == name))
+            cookies(req.headers()).filter(|(name, _)| is_one_of(names, name) || is_ambiguous(name))
         {
-            key.part(Part::Cookie, name.as_bytes());
-            key.part(Part::Cookie, value.as_bytes());
+            key.part(Part::Cookie, name);
+            key.part(Part::Cookie, value);
         }
     }
     if let Some(principal) = principal {
@@ -166,8 +166,9 @@ fn write_url(
     let (uri, headers) = (req.uri(), req.headers());
     let mut hosts = headers.get_all(header::HOST).map(|host| host.as_bytes());
     let in_target = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let first = if in_target.is_none() { hosts.next() } else { None };
     let authority = match &settings.host {
-        HostPolicy::AsSent => in_target.or_else(|| hosts.next()).unwrap_or_default(),
+        HostPolicy::AsSent => in_target.or(first).unwrap_or_default(),
         HostPolicy::Fixed(host) => host.as_bytes(),
         HostPolicy::Ignore => b"",
     };
@@ -175,9 +176,16 @@ fn write_url(
         return Err(BypassReason::QueryRefused);
     }
     if settings.host == HostPolicy::AsSent {
-        key.part(Part::Scheme, scheme(req).as_bytes());
+        let scheme = scheme(req);
+        key.part(Part::Scheme, scheme.as_bytes());
+        // Handlers believe the scheme of an absolute target, and of HTTP/2, whatever the connection is.
+        if let Some(said) = uri.scheme_str().filter(|said| *said != scheme) {
+            key.part(Part::Scheme, said.as_bytes());
+        }
         // A target with an authority of its own, or several Host lines: whichever the handler believes is keyed.
-        for host in hosts.filter(|host| *host != authority) {
+        // An empty line is not the absence of one.
+        let empty = first.filter(|host| host.is_empty());
+        for host in empty.into_iter().chain(hosts.filter(|host| *host != authority)) {
             key.part(Part::Host, host);
         }
         if fields.forwarded {
@@ -221,12 +229,17 @@ fn write_forwarded(headers: &HeaderMap, authority: &[u8], key: &mut KeyWriter) {
                 for pair in pairs.filter(|pair| !names_a_node(pair)) {
                     key.part(Part::Forwarded, pair);
                 }
-            } else if line != authority {
+            } else if line != authority || !names_a_host(name) {
                 key.part(Part::Forwarded, name.as_bytes());
                 key.part(Part::Forwarded, line);
             }
         }
     }
+}
+
+/// Whether a proxy's field says nothing new when it repeats the authority; as a scheme it would.
+fn names_a_host(name: &str) -> bool {
+    matches!(name, "x-forwarded-host" | "x-host")
 }
 
 fn names_a_node(pair: &[u8]) -> bool {
@@ -238,19 +251,30 @@ fn has_unknown_cookie(policy: &CookiePolicy, headers: &HeaderMap) -> bool {
     match policy {
         CookiePolicy::Bypass => true,
         CookiePolicy::Ignore | CookiePolicy::KeyBy(_) => false,
-        CookiePolicy::IgnoreOnly(names) => {
-            cookies(headers).any(|(name, _)| !names.iter().any(|known| known == name))
-        }
+        CookiePolicy::IgnoreOnly(names) => cookies(headers).any(|(name, _)| !is_one_of(names, name)),
     }
 }
 
-/// The cookies of a request as name and value; what is not text has the name of no cookie.
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+/// The cookies of a request as name and value, as sent.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .get_all(header::COOKIE)
-        .flat_map(|line| std::str::from_utf8(line.as_bytes()).unwrap_or("\u{0}").split(';'))
-        .map(|pair| pair.trim().split_once('=').unwrap_or((pair.trim(), "")))
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .map(|pair| {
+            let pair = pair.trim_ascii();
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+            (name, pair.get(name.len() + 1..).unwrap_or_default())
+        })
         .filter(|(name, value)| !name.is_empty() || !value.is_empty())
+}
+
+fn is_one_of(names: &[String], name: &[u8]) -> bool {
+    names.iter().any(|known| known.as_bytes() == name)
+}
+
+/// Whether a handler may read this name as another: actix trims and decodes names, so `%73ession ` is `session`.
+fn is_ambiguous(name: &[u8]) -> bool {
+    name.iter().any(|byte| !is_tchar(*byte) || *byte == b'%')
 }
 
 /// Reads a body into a digest, and puts it back.
@@ -274,10 +298,11 @@ pub(crate) async fn read_body(req: &mut ServiceRequest, limit: usize) -> Result<
         }
     }
     let mut hasher = Sha256::new();
-    if let Some(kind) = req.headers().get(header::CONTENT_TYPE) {
-        hasher.update(kind.as_bytes());
+    // What the bytes mean; a field value cannot hold the zero.
+    for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING] {
+        hasher.update(head::combined(req.headers(), &name).unwrap_or_default());
+        hasher.update([0]);
     }
-    hasher.update([0]);
     hasher.update(&bytes);
     req.set_payload(Payload::from(bytes.freeze()));
     Ok(hasher.finalize().into())

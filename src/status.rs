@@ -136,7 +136,7 @@ impl BypassReason {
             Self::KeyTooLong => "key less: CacheConfigBuilder::query, ::vary",
             Self::QueryRefused => "the query does not fit the type in CacheConfigBuilder::query",
             Self::Nested => {
-                "wrap once, or give the inner layer a namespace of its own with CacheConfig::scoped"
+                "wrap once: each request is kept by one layer of a cache, the outermost around it"
             }
             Self::ClientNoStore => "drop CacheConfigBuilder::obey_client",
         }

@@ -55,6 +55,18 @@ pub(crate) struct Wishes {
     pub(crate) if_error: Option<Duration>,
 }
 
+impl Wishes {
+    /// Takes over what was said inside, save the name; a word of one's own stands.
+    pub(crate) fn take_over(&mut self, inner: &Wishes) {
+        self.no_store |= inner.no_store;
+        self.ttl = self.ttl.or(inner.ttl);
+        self.tags.extend(inner.tags.iter().cloned());
+        self.vary.extend(inner.vary.iter().cloned());
+        self.while_revalidate = self.while_revalidate.or(inner.while_revalidate);
+        self.if_error = self.if_error.or(inner.if_error);
+    }
+}
+
 /// Whether the request carried credentials that the scope has no opinion on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Personal {

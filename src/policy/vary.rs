@@ -27,7 +27,9 @@ impl Names {
     pub(crate) fn add_field(&mut self, value: &[u8]) {
         for member in fields::members(value) {
             match HeaderName::from_bytes(member) {
-                Ok(name) if name.as_str() != "*" => self.add_name(name),
+                Ok(name) if name.as_str() != "*" && member.iter().all(|byte| fields::is_tchar(*byte)) => {
+                    self.add_name(name);
+                }
                 // A member * anywhere never matches.
                 _ => *self = Self::Any,
             }

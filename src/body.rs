@@ -77,7 +77,13 @@ impl<B: MessageBody + 'static> CacheBody<B> {
                 rt::spawn(pump(body, capture, sender));
                 Self { kind: Kind::Piped { size, pipe } }
             }
-            _ => Self { kind: Kind::Teed { tee: Box::new(Tee { body: Some(body), capture }) } },
+            _ => {
+                // Nobody knows when it ends, or whether it does.
+                if let Some(admission) = &capture.admission {
+                    admission.let_go();
+                }
+                Self { kind: Kind::Teed { tee: Box::new(Tee { body: Some(body), capture }) } }
+            }
         }
     }
 }

@@ -133,6 +133,13 @@ impl Admission {
         self.fill.leads()
     }
 
+    /// Nobody waits for this answer any more; it is stored all the same.
+    pub(crate) fn let_go(&self) {
+        if let Some(lead) = &self.fill.lead {
+            lead.land(Landing::Alone);
+        }
+    }
+
     /// The answer without its body.
     pub(crate) fn response(&self) -> &StoredResponse {
         &self.response

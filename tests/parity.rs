@@ -1345,6 +1345,48 @@ async fn a_client_that_leaves_half_way_never_causes_a_short_entry() {
     assert_eq!(runs.count(), 1);
 }
 
+// Row 31; a follower that waited for the end of such a stream would wait for nothing
+#[tokio::test]
+async fn a_stream_of_unknown_length_holds_no_other_client_up() {
+    let storage = MemoryStorage::new();
+    let config = CacheConfig::builder(storage.clone()).wait(Duration::from_secs(3600)).build().unwrap();
+    let (server, pens, runs) = streaming(&config, "application/x-ndjson");
+    let (first, second) = (pens.next(), pens.next());
+    let mut a = open(&server, "/c").await;
+    first.send(chunk("a1\n")).unwrap();
+    read_until(&mut a, "a1\n").await;
+    let mut b = open(&server, "/c").await;
+    second.send(chunk("b1\n")).unwrap();
+    read_until(&mut b, "b1\n").await;
+    assert_eq!((runs.count(), storage.stats().entries), (2, 0));
+    // The one that ends is stored, whatever becomes of the other.
+    drop(second);
+    read_until(&mut b, "0\r\n\r\n").await;
+    assert_eq!(get(&server, "/c").await, "200 HIT b1\n");
+}
+
+// Rows 30 and 31
+#[tokio::test]
+async fn a_condition_on_the_request_that_fills_from_a_stream_is_answered_and_the_whole_is_stored() {
+    let storage = MemoryStorage::new();
+    let config = CacheConfig::builder(storage.clone()).build().unwrap();
+    let pens = Pens::default();
+    let written = pens.clone();
+    let (server, runs) = serve(&config, move |_, _| {
+        let mut response = written.answer("text/plain");
+        response.headers_mut().insert(header::ETAG, HeaderValue::from_static("\"v1\""));
+        response
+    });
+    let pen = pens.next();
+    pen.send(chunk("one,")).unwrap();
+    assert_eq!(soon(get_with(&server, "/c", "if-none-match", "\"v1\"")).await, "304 MISS ");
+    pen.send(chunk("two")).unwrap();
+    drop(pen);
+    until("the copy was made behind the answer", || storage.stats().entries == 1).await;
+    assert_eq!(get(&server, "/c").await, "200 HIT one,two");
+    assert_eq!(runs.count(), 1);
+}
+
 /// A file of this many bytes.
 fn file(name: &str, len: usize) -> (PathBuf, Vec<u8>) {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -1398,6 +1440,31 @@ async fn files_too_large_to_store_pass_unharmed() {
         let reply = server.get("/c", &[]).await;
         assert_eq!((reply.status, reply.cache().as_str()), (200, "-"));
         assert!(reply.body == bytes);
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+// Row 32
+#[tokio::test]
+async fn ranges_and_conditions_reach_the_handler_where_its_answers_are_not_stored() {
+    let (path, bytes) = file("film.bin", 3 << 20);
+    let server = file_server(path.clone());
+    let film = server.get("/c", &[]).await;
+    assert_eq!((film.status, film.cache().as_str()), (200, "-"));
+    let modified = film.field("last-modified").unwrap();
+    let (range, since) = (("range", "bytes=2000000-2000999"), ("if-modified-since", modified.as_str()));
+    for _ in 0..2 {
+        let part = server.get("/c", &[range]).await;
+        assert_eq!((part.status, part.cache().as_str()), (206, "-"));
+        assert!(part.body == bytes[2_000_000..2_001_000]);
+        assert_eq!(server.get("/c", &[since]).await.status, 304);
+    }
+    // Nor are they for those who come with a cookie.
+    let server = file_server(path.clone());
+    for _ in 0..2 {
+        let part = server.get("/c", &[("cookie", "session=1"), range]).await;
+        assert_eq!((part.status, part.cache().as_str(), part.body.len()), (206, "-", 1_000));
+        assert_eq!(server.get("/c", &[("cookie", "session=1"), since]).await.status, 304);
     }
     std::fs::remove_file(path).unwrap();
 }

@@ -104,7 +104,7 @@ impl Fill {
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
         let response = StoredResponse {
             status,
-            headers: storable_fields(headers, &self.scope, self.began.unix),
+            headers: storable_fields(headers, &self.scope, self.scope.engine.clock.now().unix),
             body: Bytes::new(),
             freshness,
         };

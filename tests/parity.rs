@@ -864,6 +864,22 @@ async fn age_is_sent_on_hits() {
     assert_eq!((age("/c").await.as_deref(), age("/c?old").await.as_deref()), (Some("7"), Some("12")));
 }
 
+// Row 21: so that an age counted from the date is not older than the `Age` beside it (RFC 9110 section 6.6.1)
+#[tokio::test]
+async fn an_answer_without_a_date_is_dated_when_it_was_received() {
+    let clock = ManualClock::new();
+    let hands = clock.clone();
+    let (server, _) = serve(&memory().clock(clock).build().unwrap(), move |_, run| {
+        // A slow handler.
+        hands.advance(Duration::from_secs(5));
+        HttpResponse::Ok().body(format!("run {run}"))
+    });
+    server.get("/c", &[]).await;
+    let hit = server.get("/c", &[]).await;
+    assert_eq!(hit.field("age").as_deref(), Some("0"));
+    assert_eq!(hit.field("date").as_deref(), Some("Thu, 01 Jan 2026 00:00:05 GMT"));
+}
+
 // Row 21
 #[tokio::test]
 async fn fields_of_the_connection_are_not_stored() {

@@ -78,6 +78,7 @@ impl<B: MessageBody + 'static> CacheBody<B> {
                 Self { kind: Kind::Piped { size, pipe } }
             }
             _ => {
+                // Nobody knows when it ends, or whether it does.
                 if let Some(admission) = &capture.admission {
                     admission.release();
                 }

@@ -362,6 +362,9 @@ impl CacheConfigBuilder {
     /// The same name, made elsewhere, invalidates: [`CacheHandle::invalidate`]. A request for which it is `None` or
     /// empty bypasses the cache. Requests that get one name get one answer: mind the host and the query.
     ///
+    /// Path parameters are known where the route is: wrap the resource, for around a scope only the parameters of
+    /// the scope's own path are there.
+    ///
     /// ```
     /// use actix_fast_cache::{CacheConfig, MemoryStorage};
     ///

@@ -18,6 +18,7 @@ use crate::handler::{Exchanged, Layer, bypass, fill};
 use crate::key::CacheKey;
 use crate::likeness::likeness;
 use crate::policy::reuse::{self, Reuse};
+use crate::policy::rules::Personal;
 use crate::refresh::Refresh;
 use crate::request::{self, Asked, Plan};
 use crate::respond::{self, Outcome};
@@ -127,7 +128,20 @@ where
             return Ok(only_if_cached(req.into_parts().0));
         }
         // What only this client may see, or what was not storable a moment ago, is nothing to wait for.
-        let alone = asked.personal.any() || asked.head || engine.uncacheable.contains(key, now);
+        let refused = engine.uncacheable.contains(key, now);
+        // And its answer is hardly for everybody: the handler sees the client's own conditions and ranges, and answers
+        // 304 and 206 as it would without a cache. A cold key is filled with a whole answer.
+        if asked.fields.conditional && !matches!(reuse, Reuse::Stale { .. }) {
+            let reason = match asked.personal {
+                Personal { authorization: true, .. } => Some(BypassReason::Authorization),
+                Personal { cookie: true, .. } => Some(BypassReason::Cookie),
+                _ => refused.then_some(BypassReason::Uncacheable),
+            };
+            if let Some(reason) = reason {
+                return bypass(&layer, req, reason).await;
+            }
+        }
+        let alone = asked.personal.any() || asked.head || refused;
         let Some(patience) = coalescing.wait.filter(|_| !alone) else {
             return fill(&layer, req, asked, found, reuse, None).await;
         };

@@ -106,7 +106,7 @@ impl Fill {
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
         let response = StoredResponse {
             status,
-            headers: storable_fields(headers, &self.scope, self.began.unix),
+            headers: storable_fields(headers, &self.scope, self.scope.engine.clock.now().unix),
             body: Bytes::new(),
             freshness,
         };
@@ -135,7 +135,7 @@ impl Admission {
         self.fill.leads()
     }
 
-    /// Lets those who wait run on their own: nobody knows when this answer will be whole.
+    /// Nobody waits for this answer any more; it is stored all the same.
     pub(crate) fn release(&self) {
         self.fill.release();
     }

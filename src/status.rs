@@ -31,6 +31,8 @@ pub enum BypassReason {
     QueryRefused,
     /// An outer layer with the same cache is at work on this request already.
     Nested,
+    /// The request is conditional or asks for a range, and the last answer for its key could not be stored.
+    Uncacheable,
     /// The client said `no-store`, and this scope obeys (RFC 9111 section 5.2.1.5).
     ClientNoStore,
 }
@@ -112,6 +114,7 @@ impl BypassReason {
             Self::KeyTooLong => "key-too-long",
             Self::QueryRefused => "query-refused",
             Self::Nested => "nested",
+            Self::Uncacheable => "uncacheable",
             Self::ClientNoStore => "client-no-store",
         }
     }
@@ -138,6 +141,7 @@ impl BypassReason {
             Self::Nested => {
                 "wrap once: each request is kept by one layer of a cache, the outermost around it"
             }
+            Self::Uncacheable => "make the answer storable: why it was not is told beside",
             Self::ClientNoStore => "drop CacheConfigBuilder::obey_client",
         }
     }

@@ -139,7 +139,7 @@ impl Reply {
             reply.body = read_chunked(stream, rest).await?;
         } else if let Some(len) = reply.field("content-length").and_then(|len| len.parse().ok()) {
             while rest.len() < len {
-                let mut chunk = [0; 65_536];
+                let mut chunk = vec![0; 65_536];
                 match stream.read(&mut chunk).await.ok()? {
                     0 => return None,
                     n => rest.extend_from_slice(&chunk[..n]),
@@ -190,7 +190,7 @@ async fn read_chunked(stream: &mut TcpStream, mut read: Vec<u8>) -> Option<Vec<u
                 return Some(body);
             }
         }
-        let mut chunk = [0; 65_536];
+        let mut chunk = vec![0; 65_536];
         match stream.read(&mut chunk).await.ok()? {
             0 => return None,
             n => read.extend_from_slice(&chunk[..n]),

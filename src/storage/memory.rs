@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mini_moka::sync::{Cache, ConcurrentCacheExt};
@@ -34,7 +34,6 @@ struct Memory {
     entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
     /// One putter at a time for each key: "the older fill does not win" is a read and a write.
     putters: [Mutex<()>; 16],
-    unsettled_bytes: AtomicUsize,
     fences: RwLock<Fences>,
     /// The fence clock: moved on by each raise, after its fences are in place.
     clock: AtomicU64,
@@ -58,8 +57,6 @@ pub struct MemoryStats {
 const DEFAULT_CAPACITY: u64 = 64 << 20;
 /// What mini-moka itself spends on an entry: its map slot, queue nodes and counters.
 const OVERHEAD: usize = 600;
-/// mini-moka evicts late, in maintenance that readers may never trigger: past these bytes the writer does it.
-const SETTLE_BYTES: usize = 256 << 10;
 
 impl MemoryStorage {
     /// A storage of 64 MiB.
@@ -79,7 +76,6 @@ impl MemoryStorage {
             capacity: bytes,
             entries,
             putters: Default::default(),
-            unsettled_bytes: AtomicUsize::new(0),
             fences: RwLock::default(),
             clock: AtomicU64::new(0),
         }))
@@ -96,41 +92,62 @@ impl MemoryStorage {
         let memory = &*self.0;
         // Read before the entry: whatever is raised from here on is after this lookup.
         let clock = memory.clock.load(Ordering::Acquire);
-        let entry = memory
-            .entries
-            .get(&key.hash64())
-            .filter(|slot| slot.entry.key() == key && memory.is_valid(slot, clock))
-            .map(|slot| Arc::clone(&slot.entry));
+        let hash = key.hash64();
+        let held = memory.entries.get(&hash).filter(|slot| slot.entry.key() == key);
+        let entry = held.and_then(|slot| {
+            if memory.is_valid(&slot, clock) {
+                return Some(Arc::clone(&slot.entry));
+            }
+            memory.bury(hash, &slot);
+            None
+        });
         Lookup { entry, stamp: Stamp(clock) }
     }
 
     fn keep(&self, entry: Arc<Entry>) {
         let memory = &*self.0;
-        let cost = cost(&entry);
-        if cost as u64 > memory.capacity || !memory.is_current(entry.stamp(), entry.fences()) {
+        if !memory.is_current(entry.stamp(), entry.fences()) {
             return;
         }
         let hash = entry.key().hash64();
-        {
-            let _putter = memory.putter(hash);
-            let newer = |slot: &Arc<Slot>| {
-                slot.entry.key() == entry.key()
-                    && (slot.entry.stamp(), slot.entry.began()) > (entry.stamp(), entry.began())
-            };
-            if memory.entries.get(&hash).is_some_and(|slot| newer(&slot)) {
-                return;
-            }
+        let _putter = memory.putter(hash);
+        let held = memory.entries.get(&hash).filter(|slot| slot.entry.key() == entry.key());
+        let newer =
+            |slot: &Arc<Slot>| (slot.entry.stamp(), slot.entry.began()) > (entry.stamp(), entry.began());
+        if held.as_ref().is_some_and(newer) {
+            return;
+        }
+        if cost(&entry) as u64 <= memory.capacity {
             let valid_at = AtomicU64::new(entry.stamp().0);
             memory.entries.insert(hash, Arc::new(Slot { entry, valid_at }));
+        } else if held.is_some() {
+            // Too large to take the place of the older one, which is not what was put last.
+            memory.entries.invalidate(&hash);
         }
-        if memory.unsettled_bytes.fetch_add(cost, Ordering::Relaxed) + cost >= SETTLE_BYTES {
-            memory.unsettled_bytes.store(0, Ordering::Relaxed);
-            memory.entries.sync();
-        }
+        memory.settle();
     }
 }
 
 impl Memory {
+    /// Lets mini-moka do now what it would queue, still under the key's lock.
+    ///
+    /// Left in its queue, a second write of one key makes it count entries that it no longer holds, for good; it
+    /// evicts late, in maintenance that readers may never trigger; and where the queue is full, `insert` sleeps.
+    fn settle(&self) {
+        self.entries.sync();
+    }
+
+    /// Frees the room of an entry that a fence dropped: it was popular, and would keep out what comes now.
+    fn bury(&self, hash: u64, dead: &Arc<Slot>) {
+        // Runs for readers, who do not wait: where somebody is writing, a later reader does it.
+        if let Ok(_putter) = self.putter_lock(hash).try_lock()
+            && self.entries.get(&hash).is_some_and(|slot| Arc::ptr_eq(&slot, dead))
+        {
+            self.entries.invalidate(&hash);
+            self.settle();
+        }
+    }
+
     fn is_valid(&self, slot: &Slot, clock: u64) -> bool {
         if slot.valid_at.load(Ordering::Relaxed) == clock {
             return true;
@@ -160,9 +177,13 @@ impl Memory {
     }
 
     fn putter(&self, hash: u64) -> MutexGuard<'_, ()> {
+        self.putter_lock(hash).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn putter_lock(&self, hash: u64) -> &Mutex<()> {
         let [first, ..] = &self.putters;
         let lock = usize::try_from(hash % self.putters.len() as u64).ok().and_then(|at| self.putters.get(at));
-        lock.unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+        lock.unwrap_or(first)
     }
 }
 
@@ -253,6 +274,7 @@ impl Storage for MemoryStorage {
         let held = self.0.entries.get(&hash).is_some_and(|slot| slot.entry.key() == key);
         if held {
             self.0.entries.invalidate(&hash);
+            self.0.settle();
         }
         Ok(held)
     }

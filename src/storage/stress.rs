@@ -96,7 +96,8 @@ pub(crate) async fn concurrency<S: Storage>(trial: &Trial<S>) -> Result<(), Viol
     if tokio::runtime::Handle::try_current().is_err() {
         return trial.broken("the suite has to run inside a tokio runtime");
     }
-    for task in 0..9 {
+    for task in 0..9_u64 {
+        let mut dice = task;
         let (writer, reader, raiser) =
             (Arc::clone(&trial.writer), Arc::clone(&trial.reader), Arc::clone(&trial.raiser));
         let (generations, family, key) = (Arc::clone(&generations), family.clone(), key.clone());
@@ -134,7 +135,11 @@ pub(crate) async fn concurrency<S: Storage>(trial: &Trial<S>) -> Result<(), Viol
                         }
                     }
                 }
-                tokio::task::yield_now().await;
+                // Unevenly, so that the tasks do not run in one fixed order.
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                for _ in 0..(dice >> 60) % 4 {
+                    tokio::task::yield_now().await;
+                }
             }
             Ok(())
         }));

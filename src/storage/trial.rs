@@ -1,8 +1,8 @@
 //! What the conformance suite works with: handles of one storage, entries that nobody else has, lookups that watch.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -17,9 +17,10 @@ use crate::storage::violation::{Clause, Violation};
 use crate::stored::entry::{Content, Entry};
 use crate::stored::response::StoredResponse;
 
-/// So many entries are tried where one has to be kept, so often; a storage with an admission policy refuses some.
+/// So many entries are tried where one has to be kept, and so often: a storage with an admission policy refuses what
+/// is new until those that were in demand before have aged.
 const SEVERAL: usize = 8;
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 32;
 
 /// One clause on trial: three handles of the storage, and names that no other trial uses.
 pub(crate) struct Trial<S> {
@@ -27,7 +28,9 @@ pub(crate) struct Trial<S> {
     pub(crate) writer: Arc<S>,
     pub(crate) reader: Arc<S>,
     pub(crate) raiser: Arc<S>,
-    names: Arc<Names>,
+    names: Names,
+    /// The keys of all entries made so far.
+    made: Mutex<Vec<CacheKey>>,
     pub(crate) now: Timestamp,
 }
 
@@ -81,7 +84,8 @@ impl<S: Storage> Trial<S> {
             writer: Arc::new(open().await),
             reader: Arc::new(open().await),
             raiser: Arc::new(open().await),
-            names: Arc::new(Names { run: RandomState::new().hash_one(clause), next: AtomicU64::new(0) }),
+            names: Names { run: RandomState::new().hash_one(clause), next: AtomicU64::new(0) },
+            made: Mutex::default(),
             now: Clock::system().now().at,
         }
     }
@@ -106,6 +110,7 @@ impl<S: Storage> Trial<S> {
     }
 
     pub(crate) fn entry(&self, family: &Family, key: &CacheKey, stamp: Stamp, body: &str) -> Entry {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
         Entry {
             key: key.clone(),
             stamp,
@@ -113,6 +118,16 @@ impl<S: Storage> Trial<S> {
             fences: family.fences(key).into(),
             keep_until: self.now.plus(Duration::from_secs(86_400)),
             content: response(body.as_bytes().to_vec()),
+        }
+    }
+
+    /// Leaves room for the next trial: what was in demand here would keep out what is new there.
+    pub(crate) async fn tidy(self) {
+        let mut made = self.made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        made.dedup();
+        for key in made {
+            // It was judged already.
+            let _ = self.writer.remove(&key).await;
         }
     }
 

@@ -49,7 +49,23 @@ enum Kind {
     Alias(Key),
 }
 
-pub(crate) fn encode(entry: &Entry) -> Result<Vec<u8>, StorageError> {
+impl Entry {
+    /// The entry as bytes, for storages outside this process: a frame with magic, version, length and checksum.
+    ///
+    /// # Errors
+    /// If the entry cannot be serialised.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, StorageError> {
+        encode(self)
+    }
+
+    /// The entry these bytes hold; `None` if they are damaged, cut, longer than they say, or of an unknown version.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        decode(bytes)
+    }
+}
+
+fn encode(entry: &Entry) -> Result<Vec<u8>, StorageError> {
     let payload = rmp_serde::to_vec(&Frame::from(entry))
         .map_err(|error| StorageError::with_source("an entry could not be serialised", error))?;
     let mut bytes = Vec::with_capacity(payload.len() + MAGIC.len() + 1 + 8 + CHECKSUM);
@@ -61,7 +77,7 @@ pub(crate) fn encode(entry: &Entry) -> Result<Vec<u8>, StorageError> {
     Ok(bytes)
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Option<Entry> {
+fn decode(bytes: &[u8]) -> Option<Entry> {
     let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&[VERSION])?;
     let (len, rest) = rest.split_first_chunk::<8>()?;
     let (sum, payload) = rest.split_first_chunk::<CHECKSUM>()?;

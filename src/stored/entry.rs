@@ -6,9 +6,7 @@ use actix_web::http::header::HeaderName;
 
 use crate::clock::Timestamp;
 use crate::key::CacheKey;
-use crate::storage::error::StorageError;
 use crate::storage::fence::{FenceId, Stamp};
-use crate::stored::codec;
 use crate::stored::response::StoredResponse;
 
 /// What a storage keeps under a key: a stored response, or where to look for one.
@@ -91,20 +89,6 @@ impl Entry {
             Content::Alias(key) => key.as_bytes().len(),
         };
         size_of::<Self>() + key + size_of_val(&*self.fences) + content
-    }
-
-    /// The entry as bytes, for storages outside this process: a frame with magic, version, length and checksum.
-    ///
-    /// # Errors
-    /// If the entry cannot be serialised.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, StorageError> {
-        codec::encode(self)
-    }
-
-    /// The entry these bytes hold; `None` if they are damaged, cut, longer than they say, or of an unknown version.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        codec::decode(bytes)
     }
 
     pub(crate) fn response(&self) -> Option<&Arc<StoredResponse>> {

@@ -37,6 +37,9 @@ pub(crate) struct Engine {
     trouble: AtomicU64,
 }
 
+/// After a refresh began, the next one of the same key waits so long, unless the first one succeeds.
+pub(crate) const BACK_OFF: Duration = Duration::from_secs(5);
+
 /// What a lookup found after it followed aliases and varying fields.
 #[derive(Clone, Default)]
 pub(crate) struct Found {

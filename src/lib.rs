@@ -15,6 +15,7 @@ mod handler;
 mod head;
 mod invalidation;
 mod key;
+mod likeness;
 mod middleware;
 mod namespace;
 mod policy;

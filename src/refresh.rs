@@ -3,16 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use actix_service::Service;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::test::TestRequest;
 use actix_web::{Error, rt};
 
 use crate::body;
-use crate::engine::{Engine, Found};
+use crate::engine::{BACK_OFF, Engine, Found};
 use crate::flight::{Lead, Role};
 use crate::handler::{Layer, fill};
 use crate::key::CacheKey;
@@ -22,8 +20,6 @@ use crate::scope::Scope;
 
 /// Most background refreshes at a time; past them a stale answer is served and left for a later request.
 const MOST_REFRESHES: usize = 64;
-/// After a refresh began, the next one of the same key waits so long, unless the first one succeeds.
-pub(crate) const BACK_OFF: Duration = Duration::from_secs(5);
 
 /// The duty to refresh one key, and a place among the refreshes under way.
 pub(crate) struct Refresh {
@@ -77,18 +73,4 @@ impl Drop for Refresh {
     fn drop(&mut self) {
         self.engine.refreshes.fetch_sub(1, Relaxed);
     }
-}
-
-/// A request with the same head and path parameters, and nothing else of it: for an answer whose own request went
-/// elsewhere.
-pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
-    let mut likeness = TestRequest::default().to_srv_request();
-    let head = likeness.head_mut();
-    head.method = req.method().clone();
-    head.uri = req.uri().clone();
-    head.version = req.version();
-    head.headers = req.headers().clone();
-    head.peer_addr = req.peer_addr();
-    *likeness.match_info_mut() = req.match_info().clone();
-    likeness
 }

@@ -1,0 +1,18 @@
+//! A request like another one.
+
+use actix_web::dev::ServiceRequest;
+use actix_web::test::TestRequest;
+
+/// A request with the same head and path parameters, and nothing else of it: for an answer whose own request went
+/// elsewhere.
+pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
+    let mut likeness = TestRequest::default().to_srv_request();
+    let head = likeness.head_mut();
+    head.method = req.method().clone();
+    head.uri = req.uri().clone();
+    head.version = req.version();
+    head.headers = req.headers().clone();
+    head.peer_addr = req.peer_addr();
+    *likeness.match_info_mut() = req.match_info().clone();
+    likeness
+}

@@ -24,7 +24,7 @@ use support::{Runs, Server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_of_any_size_keeps_the_contract() {
-    for capacity in [256 << 10, 4 << 20, 256 << 20] {
+    for capacity in [256 << 10, 256 << 20] {
         let storage = MemoryStorage::with_capacity(capacity);
         conformance::check(async || storage.clone())
             .await
@@ -48,15 +48,27 @@ async fn a_storage_made_by_a_user_keeps_the_contract() {
 async fn a_storage_that_still_holds_an_earlier_run_keeps_the_contract() {
     let shelf = Shelf::default();
     for _ in 0..2 {
-        for clause in Clause::EVERY.iter().filter(|clause| **clause != Clause::ManyFences) {
+        for clause in
+            Clause::EVERY.iter().filter(|clause| !matches!(clause, Clause::ManyFences | Clause::FoldsWithin))
+        {
             conformance::check_clause(*clause, async || shelf.clone()).await.unwrap();
         }
     }
 }
 
-async fn broken(fault: Fault) -> Violation {
+/// What a suite says that ends with this clause; the floods before it would find nothing, and take long.
+async fn broken(fault: Fault, last: Clause) -> Violation {
     let shelf = Shelf { fault: Some(fault), ..Shelf::default() };
-    conformance::check(async || shelf.clone()).await.err().unwrap_or_else(|| panic!("{fault:?} passed"))
+    for clause in Clause::EVERY {
+        let floods = matches!(clause, Clause::ManyFences | Clause::FoldsWithin);
+        if *clause != last && floods {
+            continue;
+        }
+        if let Err(violation) = conformance::check_clause(*clause, async || shelf.clone()).await {
+            return violation;
+        }
+    }
+    panic!("{fault:?} passed");
 }
 
 #[tokio::test]
@@ -82,7 +94,7 @@ async fn each_fault_is_found_under_its_own_clause() {
         (Fault::ChecksThenPuts, Clause::Concurrency),
     ];
     for (fault, clause) in faults {
-        let violation = broken(fault).await;
+        let violation = broken(fault, clause).await;
         assert_eq!(violation.clause(), clause, "{fault:?}: {violation}");
     }
 }

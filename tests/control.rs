@@ -211,7 +211,7 @@ async fn outside_any_layer_the_extractor_is_found_in_the_app_data() {
         let drop_tag = |cache: CacheControl| async move {
             assert_eq!(cache.reason(), FillReason::Unwrapped);
             cache.invalidate_tag("t").await.unwrap();
-            HttpResponse::NoContent()
+            HttpResponse::NoContent().finish()
         };
         App::new().app_data(data.clone()).route("/drop", web::post().to(drop_tag))
     });
@@ -223,7 +223,7 @@ async fn outside_any_layer_the_extractor_is_found_in_the_app_data() {
 async fn without_any_cache_the_extractor_is_a_500_whose_advice_is_in_the_log_only() {
     support::listen();
     let server = Server::start(1, || {
-        let handler = |_: CacheControl| async { HttpResponse::Ok() };
+        let handler = |_: CacheControl| async { HttpResponse::Ok().finish() };
         App::new().route("/", web::get().to(handler))
     });
     let reply = server.get("/", &[]).await;

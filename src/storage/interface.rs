@@ -24,7 +24,8 @@ pub struct Lookup {
 /// * **It honours fences.** After [`raise`](Self::raise) returned, no lookup on any handle of this storage gives
 ///   an entry that one of the raised fences names and whose stamp was read before the raise. Neither does it keep
 ///   one that is `put` later.
-/// * **The older fill does not win.** A `put` does not replace an entry whose fill began later.
+/// * **The older fill does not win.** A `put` does not replace an entry whose fill began later: by its stamp first,
+///   for the clocks of two machines may differ, then by [`Entry::began`]. Of two equal ones the one put last stays.
 /// * **It does not judge freshness.** It may drop an entry after [`Entry::keep_until`], and no sooner but for room.
 /// * **It fails by returning.** An error, however odd, is a miss to the cache. It must not panic.
 ///

@@ -37,7 +37,6 @@ struct Memory {
     entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
     /// One putter at a time for each key: "the older fill does not win" is a read and a write.
     putters: [Mutex<()>; 16],
-    unsettled_bytes: AtomicUsize,
     fences: RwLock<Fences>,
     /// The fence clock: moved on by each raise, after its fences are in place.
     clock: AtomicU64,
@@ -70,8 +69,6 @@ pub struct MemoryStats {
 const DEFAULT_CAPACITY: u64 = 64 << 20;
 /// What mini-moka itself spends on an entry: its map slot, queue nodes and counters.
 const OVERHEAD: usize = 600;
-/// mini-moka evicts late, in maintenance that readers may never trigger: past these bytes the writer does it.
-const SETTLE_BYTES: usize = 256 << 10;
 
 impl MemoryStorage {
     /// A storage of 64 MiB.
@@ -92,7 +89,6 @@ impl MemoryStorage {
             capacity: bytes,
             entries,
             putters: Default::default(),
-            unsettled_bytes: AtomicUsize::new(0),
             fences: RwLock::default(),
             clock: AtomicU64::new(0),
         }))
@@ -109,38 +105,46 @@ impl MemoryStorage {
         let memory = &*self.0;
         // Read before the entry: whatever is raised from here on is after this lookup.
         let clock = memory.clock.load(Ordering::Acquire);
-        let slot = NEAR.with(|near| near.get(key.hash64(), |slot| slot.is(key, memory)));
-        let slot = slot.or_else(|| {
-            let slot = memory.entries.get(&key.hash64()).filter(|slot| slot.is(key, memory))?;
-            NEAR.with(|near| near.set(key.hash64(), &slot));
+        let hash = key.hash64();
+        let near = NEAR.with(|near| near.get(hash, |slot| slot.is(key, memory)));
+        let held = near.or_else(|| {
+            let slot = memory.entries.get(&hash).filter(|slot| slot.is(key, memory))?;
+            NEAR.with(|near| near.set(hash, &slot));
             Some(slot)
         });
-        let entry = slot.filter(|slot| memory.is_valid(slot, clock)).map(|slot| Arc::clone(&slot.entry));
+        let entry = held.and_then(|slot| {
+            if memory.is_valid(&slot, clock) {
+                return Some(Arc::clone(&slot.entry));
+            }
+            memory.bury(hash, &slot);
+            None
+        });
         Lookup { entry, stamp: Stamp(clock) }
     }
 
     fn keep(&self, entry: Arc<Entry>) {
         let memory = &*self.0;
-        let cost = cost(&entry);
-        if cost as u64 > memory.capacity || !memory.is_current(entry.stamp(), entry.fences()) {
+        if !memory.is_current(entry.stamp(), entry.fences()) {
             return;
         }
         let hash = entry.key().hash64();
-        {
-            let _putter = memory.putter(hash);
-            let known = memory.entries.get(&hash);
-            if known.as_ref().is_some_and(|slot| slot.is_newer_than(&entry)) {
-                return;
-            }
+        let _putter = memory.putter(hash);
+        let held = memory.entries.get(&hash);
+        if held.as_ref().is_some_and(|slot| slot.is_newer_than(&entry)) {
+            return;
+        }
+        if cost(&entry) as u64 <= memory.capacity {
             memory.entries.insert(hash, Arc::new(Slot::new(entry, memory.id)));
-            if let Some(replaced) = known {
-                replaced.dead.store(true, Ordering::Release);
-            }
+        } else if held.as_ref().is_some_and(|slot| slot.entry.key() == entry.key()) {
+            // Too large to take the place of the older one, which is not what was put last.
+            memory.entries.invalidate(&hash);
+        } else {
+            return;
         }
-        if memory.unsettled_bytes.fetch_add(cost, Ordering::Relaxed) + cost >= SETTLE_BYTES {
-            memory.unsettled_bytes.store(0, Ordering::Relaxed);
-            memory.entries.sync();
+        if let Some(replaced) = held {
+            replaced.dead.store(true, Ordering::Release);
         }
+        memory.settle();
     }
 }
 
@@ -162,6 +166,25 @@ impl Slot {
 }
 
 impl Memory {
+    /// Lets mini-moka do now what it would queue, still under the key's lock.
+    ///
+    /// Left in its queue, a second write of one key makes it count entries that it no longer holds, for good; it
+    /// evicts late, in maintenance that readers may never trigger; and where the queue is full, `insert` sleeps.
+    fn settle(&self) {
+        self.entries.sync();
+    }
+
+    /// Frees the room of an entry that a fence dropped: it was popular, and would keep out what comes now.
+    fn bury(&self, hash: u64, dead: &Arc<Slot>) {
+        // Runs for readers, who do not wait: where somebody is writing, a later reader does it.
+        if let Ok(_putter) = self.putter_lock(hash).try_lock()
+            && self.entries.get(&hash).is_some_and(|slot| Arc::ptr_eq(&slot, dead))
+        {
+            self.entries.invalidate(&hash);
+            self.settle();
+        }
+    }
+
     fn is_valid(&self, slot: &Slot, clock: u64) -> bool {
         if slot.valid_at.load(Ordering::Relaxed) == clock {
             return true;
@@ -191,9 +214,13 @@ impl Memory {
     }
 
     fn putter(&self, hash: u64) -> MutexGuard<'_, ()> {
+        self.putter_lock(hash).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn putter_lock(&self, hash: u64) -> &Mutex<()> {
         let [first, ..] = &self.putters;
         let lock = usize::try_from(hash % self.putters.len() as u64).ok().and_then(|at| self.putters.get(at));
-        lock.unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+        lock.unwrap_or(first)
     }
 }
 
@@ -286,6 +313,7 @@ impl Storage for MemoryStorage {
         };
         held.dead.store(true, Ordering::Release);
         self.0.entries.invalidate(&hash);
+        self.0.settle();
         Ok(true)
     }
 

@@ -7,6 +7,9 @@ pub(crate) mod fence;
 pub(crate) mod interface;
 pub(crate) mod memory;
 pub(crate) mod near;
+pub(crate) mod stress;
+pub(crate) mod trial;
+pub(crate) mod violation;
 
 pub mod conformance;
 

@@ -1590,6 +1590,24 @@ async fn invalidate_tells_how_many_answers_it_dropped() {
 
 // Row 33
 #[tokio::test]
+async fn invalidate_reaches_what_has_more_in_its_key_than_the_name() {
+    let config = memory()
+        .vary(["accept-language"])
+        .methods([Method::POST])
+        .key_builder(|_| "page".to_owned())
+        .build()
+        .unwrap();
+    let (server, _) = serve(&config, number);
+    assert_eq!(get_with(&server, "/c", "accept-language", "de").await, "200 MISS run 1");
+    let post = async || summary(&server.send("POST", "/c", &[], b"body").await);
+    assert_eq!(post().await, "200 MISS run 2");
+    config.handle().invalidate("page").await.unwrap();
+    assert_eq!(get_with(&server, "/c", "accept-language", "de").await, "200 MISS run 3");
+    assert_eq!(post().await, "200 MISS run 4");
+}
+
+// Row 33
+#[tokio::test]
 async fn a_namespace_is_invalidated_with_those_inside_it() {
     let root = memory().namespace("api").build().unwrap();
     let (users, teams) = (root.scoped("users"), root.scoped("teams"));

@@ -10,10 +10,12 @@ async fn hello() -> impl Responder {
 
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+
     // Made once, outside the closure: all workers share it.
     let cache = CacheConfig::builder(MemoryStorage::new()).build()?;
 
-    println!("listening on http://127.0.0.1:8080/cached");
+    println!("listening on http://{address}/cached and /uncached");
     HttpServer::new(move || {
         App::new()
             .service(
@@ -21,7 +23,7 @@ async fn main() -> std::io::Result<()> {
             )
             .route("/uncached", web::get().to(hello))
     })
-    .bind(("127.0.0.1", 8080))?
+    .bind(address)?
     .run()
     .await
 }

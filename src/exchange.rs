@@ -127,10 +127,9 @@ where
         if asked.client.as_ref().is_some_and(|client| client.only_if_cached) {
             return Ok(only_if_cached(req.into_parts().0));
         }
-        // What only this client may see, or what was not storable a moment ago, is nothing to wait for.
         let refused = engine.uncacheable.contains(key, now);
-        // And its answer is hardly for everybody: the handler sees the client's own conditions and ranges, and answers
-        // 304 and 206 as it would without a cache. A cold key is filled with a whole answer.
+        // Where the answer is hardly for everybody, the handler sees the client's own conditions and ranges, and
+        // answers 304 and 206 as it would without a cache. Other keys are filled with whole answers.
         if asked.fields.conditional && !matches!(reuse, Reuse::Stale { .. }) {
             let reason = match asked.personal {
                 Personal { authorization: true, .. } => Some(BypassReason::Authorization),
@@ -141,6 +140,7 @@ where
                 return bypass(&layer, req, reason).await;
             }
         }
+        // What only this client may see, or what was not storable a moment ago, is nothing to wait for.
         let alone = asked.personal.any() || asked.head || refused;
         let Some(patience) = coalescing.wait.filter(|_| !alone) else {
             return fill(&layer, req, asked, found, reuse, None).await;

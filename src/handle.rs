@@ -20,7 +20,9 @@ use crate::stored::response::{Freshness, StoredResponse};
 /// The operations of a scope, for background jobs and other threads: `Clone`, `Send` and `Sync`.
 ///
 /// Keys are names in the scope's namespace, as key builders and [`CacheControl::set_key`](crate::CacheControl::set_key)
-/// make them. Errors are the storage's: when an invalidation fails, what should be gone may still be served.
+/// make them. Where a scope keys more than that (`vary`, `key_part`, a principal, cookies), `get` and `set` do not meet
+/// what requests store, and `invalidate` drops it without counting it. Errors are the storage's: when an invalidation
+/// fails, what should be gone may still be served.
 ///
 /// ```
 /// use actix_fast_cache::{CacheConfig, MemoryStorage, StoreOptions, StoredResponse};

@@ -135,7 +135,10 @@ impl BypassReason {
             Self::Cookie => "mark the answer `public`, or set CacheConfigBuilder::cookies",
             Self::OverrideField => "nothing: such requests could be answered for another URL or method",
             Self::Skipped => "change CacheConfigBuilder::skip",
-            Self::KeyRefused => "let the key builder return a key that is not empty",
+            Self::KeyRefused => {
+                "let the key builder return a key that is not empty; path parameters are known around a resource, not \
+                 around a scope"
+            }
             Self::KeyTooLong => "key less: CacheConfigBuilder::query, ::vary",
             Self::QueryRefused => "the query does not fit the type in CacheConfigBuilder::query",
             Self::Nested => {

@@ -1,1 +1,1 @@
-//! A suite that checks the contract of [`Storage`] on any storage.
+//! A suite that checks the contract of [`Storage`](crate::Storage) on any storage.

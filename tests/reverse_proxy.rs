@@ -642,7 +642,10 @@ impl Nginx {
             let addr = free.local_addr().unwrap();
             drop(free);
             fs::write(dir.join("nginx.conf"), config(addr, &name, server)).unwrap();
+            // Debian puts it where only root looks.
+            let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
             let mut command = Command::new("nginx");
+            command.env("PATH", path);
             command
                 .arg("-p")
                 .arg(&dir)

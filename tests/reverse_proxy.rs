@@ -811,13 +811,16 @@ fn example() -> &'static Path {
     &EXAMPLE
 }
 
-/// When anything under a path was changed last.
+/// When what cargo compiles under a path was changed last.
 fn newest(path: &Path) -> SystemTime {
-    let own = modified(path).unwrap_or(SystemTime::UNIX_EPOCH);
-    let Ok(inside) = fs::read_dir(path) else {
-        return own;
-    };
-    inside.map(|entry| newest(&entry.unwrap().path())).fold(own, SystemTime::max)
+    if let Ok(inside) = fs::read_dir(path) {
+        return inside
+            .map(|entry| newest(&entry.unwrap().path()))
+            .fold(SystemTime::UNIX_EPOCH, SystemTime::max);
+    }
+    let is_source =
+        path.extension().is_some_and(|kind| ["rs", "toml", "lock"].iter().any(|known| kind == *known));
+    modified(path).filter(|_| is_source).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -287,6 +287,19 @@ async fn purge_drops_a_url_in_all_its_variants_and_no_other() {
 }
 
 #[tokio::test]
+async fn purge_drops_what_is_keyed_by_more_than_the_url() {
+    let nginx = Nginx::start(TAGGED).await;
+    nginx.put("one.txt", b"one\n");
+    let proxy = Proxy::start(&nginx.url(), &["--purge", "--key-authorization"]);
+    for field in [("Authorization", "Basic YTpi"), ("X-Forwarded-Host", "other.example")] {
+        assert_eq!(proxy.get("/one.txt", &[field]).await.cache(), "MISS");
+        assert_eq!(proxy.get("/one.txt", &[field]).await.cache(), "HIT");
+        assert_eq!(proxy.send("PURGE", "/one.txt", &[], b"").await.status, 200);
+        assert_eq!(proxy.get("/one.txt", &[field]).await.cache(), "MISS", "{field:?}");
+    }
+}
+
+#[tokio::test]
 async fn purge_by_tags_drops_what_carries_them_and_not_the_url() {
     let nginx = Nginx::start(TAGGED).await;
     for path in ["a/1.txt", "a/2.txt", "b/1.txt", "c.txt"] {

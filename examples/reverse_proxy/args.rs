@@ -10,73 +10,73 @@ use http::{
 
 /// Forwards every request to one origin, through a cache.
 #[derive(Debug, Clone, Parser)]
-pub struct Args {
+#[command(name = "reverse_proxy")]
+pub(crate) struct Args {
     /// The origin to forward to: http://HOST[:PORT]
     #[arg(long, value_name = "URL", value_parser = parse_origin)]
-    pub origin: Authority,
+    pub(crate) origin: Authority,
 
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub listen: String,
+    pub(crate) listen: String,
 
-    /// Where responses are kept: memory, or redis://HOST:PORT
+    /// Where responses are kept: memory (redis://HOST:PORT is to come)
     #[arg(long, value_name = "STORAGE", default_value = "memory", value_parser = parse_storage)]
-    pub storage: Storage,
+    pub(crate) storage: Storage,
 
-    /// Prefix of all keys; proxies with the same one share a Redis
+    /// Prefix of all keys; proxies with the same one would share a Redis
     #[arg(long, value_name = "NAME", default_value = "reverse_proxy")]
-    pub namespace: String,
+    pub(crate) namespace: String,
 
-    /// What the cache takes itself for
+    /// What the cache takes itself for (rfc9111 is to come)
     #[arg(long, value_enum, default_value_t = Profile::App)]
-    pub profile: Profile,
+    pub(crate) profile: Profile,
 
     /// Lifetime of answers that name none; without it only explicitly fresh answers are reused
     #[arg(long, value_name = "SECONDS")]
-    pub ttl: Option<u64>,
+    pub(crate) ttl: Option<u64>,
 
     /// Obey the cache directives of requests (profile rfc9111 always does)
     #[arg(long)]
-    pub obey_client: bool,
+    pub(crate) obey_client: bool,
 
     /// Cache requests with cookies as if they had none
     #[arg(long)]
-    pub ignore_cookies: bool,
+    pub(crate) ignore_cookies: bool,
 
     /// Cache requests with Authorization, apart for each value of it
     #[arg(long)]
-    pub key_authorization: bool,
+    pub(crate) key_authorization: bool,
 
     /// Largest body that is stored [default: 1 MiB]
     #[arg(long, value_name = "BYTES")]
-    pub max_body: Option<usize>,
+    pub(crate) max_body: Option<usize>,
 
     /// Room for all stored responses in memory [default: 64 MiB]
     #[arg(long, value_name = "BYTES")]
-    pub max_bytes: Option<u64>,
+    pub(crate) max_bytes: Option<u64>,
 
     /// How long a request waits for an equal one in flight [default: 5000]
     #[arg(long, value_name = "MILLISECONDS")]
-    pub wait_ms: Option<u64>,
+    pub(crate) wait_ms: Option<u64>,
 
     /// Threads that serve [default: one per cpu]
     #[arg(long, value_name = "N")]
-    pub workers: Option<NonZeroUsize>,
+    pub(crate) workers: Option<NonZeroUsize>,
 
-    /// Let loopback clients invalidate with the method PURGE
+    /// Let clients on the loopback invalidate with the method PURGE; without it, PURGE is forwarded
     #[arg(long)]
-    pub purge: bool,
+    pub(crate) purge: bool,
 }
 
-#[derive(Debug, Clone)]
-pub enum Storage {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Storage {
     Memory,
-    /// With its URL, as given.
-    Redis(String),
+    Redis,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
+pub(crate) enum Profile {
     /// Careful: the crate's defaults, but no lifetime of its own
     App,
     /// A general shared cache, which does all that RFC 9111 allows
@@ -96,7 +96,7 @@ fn parse_origin(text: &str) -> Result<Authority, String> {
 fn parse_storage(text: &str) -> Result<Storage, String> {
     match text {
         "memory" => Ok(Storage::Memory),
-        url if url.starts_with("redis://") => Ok(Storage::Redis(url.into())),
+        url if url.starts_with("redis://") => Ok(Storage::Redis),
         _ => Err("expected memory or redis://HOST:PORT".into()),
     }
 }

@@ -41,7 +41,7 @@ const HOP_BY_HOP: [&str; 10] = [
 
 /// The origin gave no answer. As an error, not a response, it differs from a 502 that the origin sent.
 #[derive(Debug)]
-pub struct OriginUnreachable;
+pub(crate) struct OriginUnreachable;
 
 impl fmt::Display for OriginUnreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,13 +56,13 @@ impl ResponseError for OriginUnreachable {
 }
 
 /// The origin, and the connections to it that one worker holds.
-pub struct Origin {
+pub(crate) struct Origin {
     authority: uri::Authority,
     client: Client<HttpConnector, Upload>,
 }
 
 impl Origin {
-    pub fn new(authority: uri::Authority) -> Self {
+    pub(crate) fn new(authority: uri::Authority) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -79,7 +79,7 @@ impl Origin {
 ///
 /// Were this left to the handler, a client could have one answer stored under another one's key: with
 /// `Connection: accept-language`, or with a `Host` beside an absolute target (RFC 9112 3.2.2).
-pub fn settle(head: &mut dev::RequestHead) {
+pub(crate) fn settle(head: &mut dev::RequestHead) {
     let connection = head.headers.get_all(header::CONNECTION);
     for name in connection_options(connection.map(HeaderValue::as_bytes)) {
         // Not options of a connection, whatever the client says: without them the message has no meaning.
@@ -96,7 +96,7 @@ pub fn settle(head: &mut dev::RequestHead) {
 }
 
 /// Forwards one request.
-pub async fn forward(
+pub(crate) async fn forward(
     request: HttpRequest,
     payload: web::Payload,
     origin: web::Data<Origin>,

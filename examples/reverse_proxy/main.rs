@@ -5,25 +5,38 @@
 //! ```
 
 mod args;
+mod cache;
 mod forward;
+mod purge;
 
-use actix_web::{App, HttpServer, dev::Service as _, web};
+use actix_fast_cache::FastCache;
+use actix_web::{
+    App, HttpServer,
+    dev::Service as _,
+    middleware::{Condition, from_fn},
+    web,
+};
 use clap::Parser as _;
 
 use crate::{
     args::Args,
     forward::{Origin, forward, settle},
+    purge::purge,
 };
 
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     let args = Args::parse();
-    let authority = args.origin.clone();
+    // Made once, outside the closure: all workers share it.
+    let cache = cache::configure(&args).unwrap_or_else(|refused| refused.exit());
+    let (authority, may_purge) = (args.origin.clone(), args.purge);
 
     let mut server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Origin::new(authority.clone())))
-            // cache goes here
+            .app_data(cache.clone())
+            .wrap(FastCache::new(cache.clone()))
+            .wrap(Condition::new(may_purge, from_fn(purge)))
             // The last layer is the outermost: the cache sees requests settled.
             .wrap_fn(|mut request, next| {
                 settle(request.head_mut());

@@ -1,0 +1,46 @@
+//! What the command line makes of the cache.
+
+use std::{fmt::Display, time::Duration};
+
+use actix_fast_cache::{CacheConfig, CookiePolicy, MemoryStorage};
+use clap::{CommandFactory as _, Error, error::ErrorKind};
+
+use crate::args::{Args, Profile, Storage};
+
+/// Configures the cache; the error is one of the command line.
+pub(crate) fn configure(args: &Args) -> Result<CacheConfig, Error> {
+    let storage = match (args.storage, args.max_bytes) {
+        (Storage::Memory, None) => MemoryStorage::new(),
+        (Storage::Memory, Some(bytes)) => MemoryStorage::with_capacity(bytes),
+        (Storage::Redis, _) => return Err(refusal("--storage redis://... is not there yet; leave it out")),
+    };
+    let mut cache = match args.profile {
+        Profile::App => CacheConfig::builder(storage).namespace(&args.namespace),
+        Profile::Rfc9111 => return Err(refusal("--profile rfc9111 is not there yet; leave it out")),
+    };
+    cache = match args.ttl {
+        Some(seconds) => cache.ttl(Duration::from_secs(seconds)),
+        // An origin that says nothing of lifetimes was not asked whether it may be cached.
+        None => cache.explicit_only(),
+    };
+    if args.obey_client {
+        cache = cache.obey_client();
+    }
+    if args.ignore_cookies {
+        cache = cache.cookies(CookiePolicy::Ignore);
+    }
+    if args.key_authorization {
+        cache = cache.key_by_authorization();
+    }
+    if let Some(bytes) = args.max_body {
+        cache = cache.body_limit(bytes);
+    }
+    if let Some(milliseconds) = args.wait_ms {
+        cache = cache.wait(Duration::from_millis(milliseconds));
+    }
+    cache.cache_status("reverse_proxy").build().map_err(refusal)
+}
+
+fn refusal(message: impl Display) -> Error {
+    Args::command().error(ErrorKind::InvalidValue, message)
+}

@@ -246,9 +246,7 @@ fn has_unknown_cookie(policy: &CookiePolicy, headers: &HeaderMap) -> bool {
     match policy {
         CookiePolicy::Bypass => true,
         CookiePolicy::Ignore | CookiePolicy::KeyBy(_) => false,
-        CookiePolicy::IgnoreOnly(names) => {
-            cookies(headers).any(|(name, _)| !is_one_of(names, name))
-        }
+        CookiePolicy::IgnoreOnly(names) => cookies(headers).any(|(name, _)| !is_one_of(names, name)),
     }
 }
 

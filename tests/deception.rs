@@ -6,7 +6,9 @@ mod support;
 use std::future::ready;
 use std::time::Duration;
 
-use actix_fast_cache::{CacheConfig, CacheConfigBuilder, CacheControl, FastCache, ManualClock, MemoryStorage};
+use actix_fast_cache::{
+    CacheConfig, CacheConfigBuilder, CacheControl, FastCache, ManualClock, MemoryStorage,
+};
 use actix_web::middleware::{Condition, NormalizePath};
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use support::{Runs, Server};
@@ -53,7 +55,9 @@ async fn a_tail_that_looks_static_makes_no_page_public() {
     let server = Server::start(2, move || {
         App::new()
             .service(
-                web::scope("/user").wrap(FastCache::new(cache.scoped("users"))).route("/{id}", web::get().to(account)),
+                web::scope("/user")
+                    .wrap(FastCache::new(cache.scoped("users")))
+                    .route("/{id}", web::get().to(account)),
             )
             .service(
                 web::scope("/account")
@@ -81,10 +85,14 @@ async fn a_way_out_of_the_static_files_stores_nothing_personal() {
         };
         let config = cache.scoped_builder("static").ttl_override(Duration::from_secs(3_600)).build().unwrap();
         App::new()
-            .service(web::scope("/static").wrap(FastCache::new(config)).route("/{tail:.*}", web::get().to(files)))
+            .service(
+                web::scope("/static").wrap(FastCache::new(config)).route("/{tail:.*}", web::get().to(files)),
+            )
             .route("/account", web::get().to(account))
     });
-    for way in ["../account", "..%2faccount", "%2e%2e/account", "..;/account", "%2e%2e%2faccount", "./../account"] {
+    for way in
+        ["../account", "..%2faccount", "%2e%2e/account", "..;/account", "%2e%2e%2faccount", "./../account"]
+    {
         nobody_sees_v(&server, &format!("/static/{way}")).await;
     }
     server.get("/static/a.css", &[]).await;
@@ -106,7 +114,9 @@ async fn normalising_paths_makes_no_page_public() {
                 .route("/public", web::get().to(async || "public"))
                 .default_service(web::to(account))
         });
-        for target in ["/account/", "//account", "/account.", "/account%20", "/account//", "/./account", "/ACCOUNT"] {
+        for target in
+            ["/account/", "//account", "/account.", "/account%20", "/account//", "/./account", "/ACCOUNT"]
+        {
             nobody_sees_v(&server, target).await;
         }
         for target in ["/public", "/public/", "//public"] {
@@ -168,9 +178,12 @@ async fn a_refusal_in_the_answer_beats_the_lifetime_of_the_route() {
             let page = async |req: HttpRequest| {
                 HttpResponse::Ok().insert_header(("Cache-Control", req.query_string())).body("page")
             };
-            App::new().service(web::scope("/s").wrap(FastCache::new(cache.clone())).default_service(web::to(page)))
+            App::new()
+                .service(web::scope("/s").wrap(FastCache::new(cache.clone())).default_service(web::to(page)))
         });
-        for (control, told) in [("private", "-"), ("no-store", "-"), ("max-age=60,private", "-"), ("public", "HIT")] {
+        for (control, told) in
+            [("private", "-"), ("no-store", "-"), ("max-age=60,private", "-"), ("public", "HIT")]
+        {
             let target = format!("/s/p?{control}");
             server.get(&target, &[]).await;
             assert_eq!(server.get(&target, &[]).await.cache(), told, "{control}");
@@ -194,7 +207,8 @@ async fn an_image_that_sets_a_cookie_is_not_stored() {
                     .body("png"),
             )
         };
-        App::new().service(web::scope("/img").wrap(FastCache::new(cache.clone())).default_service(web::to(image)))
+        App::new()
+            .service(web::scope("/img").wrap(FastCache::new(cache.clone())).default_service(web::to(image)))
     });
     for run in ["id=1", "id=2"] {
         let reply = server.get("/img/x.png", &[]).await;

@@ -68,7 +68,9 @@ async fn is_shared(server: &Server, target: &str, first: &[(&str, &str)], second
 #[tokio::test]
 async fn an_answer_that_sets_a_cookie_is_not_stored() {
     let server = as_told(&defaults());
-    for more in ["", "&cache-control:public,max-age=600", "&cache-control:s-maxage=9,immutable", "&set-cookie:b=2"] {
+    for more in
+        ["", "&cache-control:public,max-age=600", "&cache-control:s-maxage=9,immutable", "&set-cookie:b=2"]
+    {
         let target = format!("/p?set-cookie:a=1{more}");
         assert!(!is_shared(&server, &target, &[], &[]).await, "{more}");
     }
@@ -178,7 +180,9 @@ async fn a_refusal_is_heard_however_it_is_written() {
     ] {
         assert!(!is_shared(&server, &format!("/p?cache-control:{control}"), &[], &[]).await, "{control}");
     }
-    for control in ["ext=%22no-store%22", "x-private", "community=%22private%22,max-age=60", "max-age=%2260%22"] {
+    for control in
+        ["ext=%22no-store%22", "x-private", "community=%22private%22,max-age=60", "max-age=%2260%22"]
+    {
         assert!(is_shared(&server, &format!("/p?cache-control:{control}"), &[], &[]).await, "{control}");
     }
 }
@@ -272,7 +276,8 @@ async fn pages_with_a_nonce_or_token_are_made_for_one_client() {
 #[tokio::test]
 async fn a_refusal_reaches_every_cache_around_the_handler() {
     let root = defaults();
-    for (outer, inner) in [(root.clone(), root.clone()), (root.scoped("a"), root.scoped("b")), (defaults(), defaults())]
+    for (outer, inner) in
+        [(root.clone(), root.clone()), (root.scoped("a"), root.scoped("b")), (defaults(), defaults())]
     {
         let runs = Runs::new();
         let server = Server::start(1, move || {
@@ -333,8 +338,16 @@ async fn fields_of_one_connection_are_not_in_hits() {
     let hit = server.get(&target, &[]).await;
     assert_eq!(hit.cache(), "HIT");
     for name in [
-        "x-secret", "x-other", "keep-alive", "proxy-authenticate", "te", "trailer", "upgrade", "proxy-connection",
-        "proxy-authorization", "transfer-encoding",
+        "x-secret",
+        "x-other",
+        "keep-alive",
+        "proxy-authenticate",
+        "te",
+        "trailer",
+        "upgrade",
+        "proxy-connection",
+        "proxy-authorization",
+        "transfer-encoding",
     ] {
         assert_eq!(hit.field(name), None, "{name}");
     }
@@ -374,7 +387,8 @@ async fn age_goes_on_from_what_the_answer_said() {
 #[tokio::test]
 async fn a_condition_on_a_cold_key_does_not_empty_the_page() {
     let server = site(&defaults(), |req, _| {
-        let conditional = ["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range"];
+        let conditional =
+            ["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range"];
         match conditional.iter().any(|name| req.headers().contains_key(*name)) {
             true => HttpResponse::NotModified().finish(),
             false => HttpResponse::Ok()
@@ -399,7 +413,11 @@ async fn a_condition_on_a_cold_key_does_not_empty_the_page() {
         let path = format!("/{n}");
         assert_eq!(server.get(&path, &[(name, value)]).await.status, status, "{name}: {value}");
         let next = server.get(&path, &[]).await;
-        assert_eq!((next.status, next.cache().as_str(), next.text().as_str()), (200, "HIT", "page"), "{name}");
+        assert_eq!(
+            (next.status, next.cache().as_str(), next.text().as_str()),
+            (200, "HIT", "page"),
+            "{name}"
+        );
         assert_eq!(server.get(&path, &[(name, value)]).await.status, status, "{name}: {value}");
     }
 }
@@ -499,7 +517,8 @@ async fn interim_answers_pass_and_are_not_stored() {
     }
     assert_eq!(server.get("/p", &[]).await.text(), "run 3 of 0");
     assert_eq!(server.get("/p", &[]).await.cache(), "HIT");
-    let expecting = support::request("POST", "/p", &[("Expect", "100-continue"), ("Connection", "close")], b"body");
+    let expecting =
+        support::request("POST", "/p", &[("Expect", "100-continue"), ("Connection", "close")], b"body");
     assert_eq!(status_lines(&server, &expecting).await, ["HTTP/1.1 100 Continue", "HTTP/1.1 200 OK"]);
 }
 
@@ -548,7 +567,8 @@ async fn who_waits_for_a_chosen_name_gets_no_answer_of_another_name() {
         tokio::task::yield_now().await;
         gate.add_permits(100);
     };
-    let (a, b, c, ()) = tokio::join!(server.get("/a", &[]), server.get("/b", &[]), server.get("/a", &[]), open);
+    let (a, b, c, ()) =
+        tokio::join!(server.get("/a", &[]), server.get("/b", &[]), server.get("/a", &[]), open);
     assert_eq!((a.text().as_str(), b.text().as_str(), c.text().as_str()), ("/a", "/b", "/a"));
 }
 
@@ -571,7 +591,9 @@ async fn a_personal_request_does_not_stop_coalescing() {
         App::new().wrap(FastCache::new(shared.clone())).default_service(web::to(handler))
     });
     for (n, (method, fields)) in
-        [("GET", [("Cookie", "a=1")]), ("GET", [("Authorization", "a")]), ("HEAD", [("X", "y")])].iter().enumerate()
+        [("GET", [("Cookie", "a=1")]), ("GET", [("Authorization", "a")]), ("HEAD", [("X", "y")])]
+            .iter()
+            .enumerate()
     {
         let path = format!("/{n}");
         server.send(method, &path, fields, b"").await;
@@ -580,7 +602,8 @@ async fn a_personal_request_does_not_stop_coalescing() {
             until("a run", || runs.count() > before).await;
             gate.add_permits(20);
         };
-        let (replies, ()): (Vec<Reply>, _) = tokio::join!(join_all((0..20).map(|_| server.get(&path, &[]))), open);
+        let (replies, ()): (Vec<Reply>, _) =
+            tokio::join!(join_all((0..20).map(|_| server.get(&path, &[]))), open);
         let first = replies[0].text();
         assert!(replies.iter().all(|reply| reply.text() == first), "{method} {fields:?}");
         gate.forget_permits(100);

@@ -13,6 +13,7 @@ use actix_web::{Error, rt};
 
 use crate::body;
 use crate::engine::{Engine, Found};
+use crate::extractor::Slot;
 use crate::flight::{Lead, Role};
 use crate::handler::{Layer, fill};
 use crate::key::CacheKey;
@@ -79,7 +80,7 @@ impl Drop for Refresh {
     }
 }
 
-/// A request with the same head and path parameters, and nothing else of it: for an answer whose own request went
+/// A request with the same head, path parameters and caches around it, and nothing else of it: for an answer whose own request went
 /// elsewhere.
 pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
     let mut likeness = TestRequest::default().to_srv_request();
@@ -90,5 +91,6 @@ pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
     head.headers = req.headers().clone();
     head.peer_addr = req.peer_addr();
     *likeness.match_info_mut() = req.match_info().clone();
+    Slot::hand_over(req.request(), likeness.request());
     likeness
 }

@@ -9,6 +9,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::body::CacheBody;
+use crate::extractor::Slot;
 use crate::policy::conditional::{Answer, Conditions};
 use crate::scope::Scope;
 use crate::stored::response::StoredResponse;
@@ -29,6 +30,9 @@ pub(crate) fn from_stored<B>(
     conditions: Option<&Conditions>,
     outcome: Outcome,
 ) -> ServiceResponse<CacheBody<B>> {
+    if matches!(outcome, Outcome::Hit { .. }) {
+        Slot::answers(&req);
+    }
     let answer = conditions.map_or(Answer::Whole, |conditions| {
         conditions.evaluate(req.method(), stored, scope.engine.clock.now().unix)
     });

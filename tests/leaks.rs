@@ -646,9 +646,9 @@ async fn what_an_inner_cache_answers_is_not_kept_outside_its_rules() {
             let user = req.headers().get("x-user").map_or("-", |value| value.to_str().unwrap()).to_owned();
             ready(HttpResponse::Ok().body(format!("{user} {}", runs.add())))
         };
-        App::new().wrap(FastCache::new(outer.clone())).service(
-            web::scope("/s").wrap(FastCache::new(inner.clone())).default_service(web::to(handler)),
-        )
+        App::new()
+            .wrap(FastCache::new(outer.clone()))
+            .service(web::scope("/s").wrap(FastCache::new(inner.clone())).default_service(web::to(handler)))
     });
     let a = [("X-User", "a")];
     assert_eq!(server.get("/s/p", &a).await.text(), "a 1");
@@ -670,6 +670,9 @@ async fn caches_downstream_hear_what_selects_an_answer() {
     });
     for told in ["MISS", "HIT"] {
         let reply = server.get("/p", &[]).await;
-        assert_eq!((reply.cache().as_str(), reply.lines("vary").join(", ").to_lowercase()), (told, "accept, x-user".into()));
+        assert_eq!(
+            (reply.cache().as_str(), reply.lines("vary").join(", ").to_lowercase()),
+            (told, "accept, x-user".into())
+        );
     }
 }

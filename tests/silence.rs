@@ -196,6 +196,30 @@ async fn every_refusal_to_store_is_told_once() {
     once(cases).await;
 }
 
+/// The reason of a cache around another one, when the inner one answers.
+#[tokio::test]
+async fn that_an_inner_cache_answered_is_told_once() {
+    support::listen();
+    let [outer, inner] = ["outer", "inner"]
+        .map(|name| CacheConfig::builder(MemoryStorage::new()).namespace(name).build().unwrap());
+    let handle = outer.handle();
+    let server = Server::start(1, move || {
+        App::new()
+            .wrap(FastCache::new(inner.clone()))
+            .wrap(FastCache::new(outer.clone()))
+            .default_service(web::to(answer))
+    });
+    server.get("/p", &[]).await;
+    handle.clear().await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(server.get("/p", &[]).await.cache(), "HIT");
+    }
+    let lines = said("outer");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(": reused; ") && lines[0].ends_with(NotStoredReason::Reused.cure()));
+    assert_eq!(said("inner"), [""; 0]);
+}
+
 #[tokio::test]
 async fn what_surprises_nobody_is_not_told() {
     support::listen();

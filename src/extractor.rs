@@ -57,6 +57,7 @@ pub(crate) struct Slot {
 }
 
 /// The layers around a handler, the innermost last.
+#[derive(Clone)]
 struct Layers(Vec<Rc<Slot>>);
 
 impl Slot {
@@ -102,6 +103,23 @@ impl Slot {
         }
     }
 
+    /// Tells all layers around this one that its store answers: what the handler said of the answer is known to this
+    /// layer alone, so they must not keep it.
+    pub(crate) fn answers(req: &HttpRequest) {
+        if let Some(layers) = req.extensions().get::<Layers>() {
+            for outer in &layers.0 {
+                outer.wishes.borrow_mut().reused = true;
+            }
+        }
+    }
+
+    /// Gives a request's stand-in the layers that it has to answer to.
+    pub(crate) fn hand_over(req: &HttpRequest, likeness: &HttpRequest) {
+        if let Some(layers) = req.extensions().get::<Layers>() {
+            likeness.extensions_mut().insert(layers.clone());
+        }
+    }
+
     pub(crate) fn handle(&self) -> &CacheHandle {
         &self.handle
     }
@@ -127,7 +145,8 @@ impl CacheControl {
     /// Stores this answer under a name of the scope, shared by all requests whose handlers choose it.
     ///
     /// It merges and never splits: a request still finds its answer by its own key first, so two requests with one
-    /// key of their own cannot get different answers by this.
+    /// key of their own cannot get different answers by this. Host, scheme and query are not in the name: where the
+    /// answer shows them, put them in, for a client may pretend any host.
     pub fn set_key(&self, key: impl Into<String>) {
         self.slot.wishes.borrow_mut().key = Some(key.into()).filter(|key: &String| !key.is_empty());
     }

@@ -79,6 +79,8 @@ impl Fill {
             Some(name) => self.key.renamed(settings.namespace.prefix(), name),
             None => self.key.clone(),
         };
+        let own: Vec<HeaderName> = settings.vary.iter().chain(&verdict.vary).cloned().collect();
+        let told = merged_vary(headers, &own);
         // What earlier answers varied on selects this one too: less is shared than could be, nothing is mixed up.
         let mut names = verdict.vary;
         if let Some(Entry { key, content: Content::Varies(known), .. }) = known
@@ -106,11 +108,11 @@ impl Fill {
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
         let response = StoredResponse {
             status,
-            headers: storable_fields(headers, &self.scope, self.scope.engine.clock.now().unix),
+            headers: storable_fields(headers, &self.scope, self.scope.engine.clock.now().unix, told.clone()),
             body: Bytes::new(),
             freshness,
         };
-        Ok(Admission { fill: self, response, base, at, names, fences, tags })
+        Ok(Admission { fill: self, response, told, base, at, names, fences, tags })
     }
 }
 
@@ -118,6 +120,8 @@ impl Fill {
 pub(crate) struct Admission {
     fill: Fill,
     response: StoredResponse,
+    /// The line of `Vary` that the answer itself forgot.
+    told: Option<(HeaderName, HeaderValue)>,
     base: CacheKey,
     at: CacheKey,
     names: Vec<HeaderName>,
@@ -145,9 +149,15 @@ impl Admission {
         &self.response
     }
 
+    /// The line of `Vary` with what selects the answer and is not in its own: whoever stores it downstream has to
+    /// know.
+    pub(crate) fn told(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.told.clone()
+    }
+
     /// Stores the answer and hands it to the followers.
     pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
-        let Admission { fill, mut response, base, at, names, fences, tags } = self;
+        let Admission { fill, mut response, base, at, names, fences, tags, .. } = self;
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
         let keep_until = keep_until(&response);
@@ -237,7 +247,12 @@ fn spread(lifetime: Duration, jitter: f64, key: &CacheKey, now: Timestamp) -> Du
 }
 
 /// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1).
-fn storable_fields(headers: &HeaderMap, scope: &Scope, now: i64) -> Vec<(HeaderName, HeaderValue)> {
+fn storable_fields(
+    headers: &HeaderMap,
+    scope: &Scope,
+    now: i64,
+    vary: Option<(HeaderName, HeaderValue)>,
+) -> Vec<(HeaderName, HeaderValue)> {
     let settings = &scope.settings;
     let named = head::connection_names(headers);
     let status_field = settings.status_field.as_ref().map(|field| &field.name);
@@ -258,7 +273,7 @@ fn storable_fields(headers: &HeaderMap, scope: &Scope, now: i64) -> Vec<(HeaderN
     {
         fields.push((header::DATE, date));
     }
-    fields.extend(merged_vary(headers, &settings.vary));
+    fields.extend(vary);
     fields
 }
 

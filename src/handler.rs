@@ -15,7 +15,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 use crate::body::CacheBody;
 use crate::engine::{BACK_OFF, Found};
 use crate::extractor::{Slot, authority};
-use crate::fill::{Admission, Fill, merged_vary};
+use crate::fill::{Admission, Fill};
 use crate::flight::Lead;
 use crate::handle::tell_failure;
 use crate::head;
@@ -142,8 +142,7 @@ fn stored_answer<B: MessageBody + 'static>(
     conditions: Option<&HeaderMap>,
     admission: Admission,
 ) -> ServiceResponse<CacheBody<B>> {
-    // The scope's own fields select this answer too: whoever stores it downstream has to know.
-    if let Some((name, value)) = merged_vary(head.headers(), &scope.settings.vary) {
+    if let Some((name, value)) = admission.told() {
         head.headers_mut().append(name, value);
     }
     match received.whole() {

@@ -3,7 +3,9 @@
 use actix_web::dev::ServiceRequest;
 use actix_web::test::TestRequest;
 
-/// A request with the same head and path parameters, and nothing else of it.
+use crate::extractor::Slot;
+
+/// A request with the same head, path parameters and caches around it, and nothing else of it.
 pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
     let mut likeness = TestRequest::default().to_srv_request();
     let head = likeness.head_mut();
@@ -13,5 +15,6 @@ pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
     head.headers = req.headers().clone();
     head.peer_addr = req.peer_addr();
     *likeness.match_info_mut() = req.match_info().clone();
+    Slot::hand_over(req.request(), likeness.request());
     likeness
 }

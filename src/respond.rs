@@ -9,6 +9,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::body::CacheBody;
+use crate::extractor::Slot;
 use crate::policy::conditional::{Answer, evaluate};
 use crate::scope::Scope;
 use crate::stored::response::StoredResponse;
@@ -42,6 +43,9 @@ pub(crate) fn from_stored<B>(
     answer: Answer,
     outcome: Outcome,
 ) -> ServiceResponse<CacheBody<B>> {
+    if matches!(outcome, Outcome::Hit { .. }) {
+        Slot::answers(&req);
+    }
     let len = stored.body.len();
     let mut response = match answer {
         Answer::Whole => {

@@ -81,6 +81,8 @@ pub enum NotStoredReason {
     Head,
     /// The scope's store predicate said so.
     StorePredicate,
+    /// A cache inside this one answered from its store; what the handler said of the answer is known there alone.
+    Reused,
 }
 
 /// Why a handler runs, as told by [`CacheControl::reason`](crate::CacheControl::reason).
@@ -175,6 +177,7 @@ impl NotStoredReason {
             Self::Nonce => "nonce",
             Self::Head => "head",
             Self::StorePredicate => "store-predicate",
+            Self::Reused => "reused",
         }
     }
 
@@ -203,6 +206,7 @@ impl NotStoredReason {
             Self::Nonce => "drop the nonce, or cache the page without the policy",
             Self::Head => "nothing: the next GET is stored, and HEAD is answered from it",
             Self::StorePredicate => "change CacheConfigBuilder::store_if",
+            Self::Reused => "nothing: the inner cache keeps it; wrap once to have one cache",
         }
     }
 }

@@ -630,3 +630,49 @@ async fn a_chosen_name_keeps_principals_and_varying_fields_apart() {
         assert_eq!(server.get("/p", &[]).await.text(), "- -");
     }
 }
+
+/// An outer cache fills from an inner one's hit: what the handler once said still holds.
+#[tokio::test]
+async fn what_an_inner_cache_answers_is_not_kept_outside_its_rules() {
+    let root = builder().namespace("n").build().unwrap();
+    let (outer, inner) = (root.scoped("a"), root.scoped("b"));
+    let (drop_outer, handle) = (outer.handle(), root.handle());
+    let runs = Runs::new();
+    let server = Server::start(1, move || {
+        let runs = runs.clone();
+        let handler = move |req: HttpRequest, cache: CacheControl| {
+            cache.tag("t");
+            cache.vary("x-user");
+            let user = req.headers().get("x-user").map_or("-", |value| value.to_str().unwrap()).to_owned();
+            ready(HttpResponse::Ok().body(format!("{user} {}", runs.add())))
+        };
+        App::new()
+            .wrap(FastCache::new(outer.clone()))
+            .service(web::scope("/s").wrap(FastCache::new(inner.clone())).default_service(web::to(handler)))
+    });
+    let a = [("X-User", "a")];
+    assert_eq!(server.get("/s/p", &a).await.text(), "a 1");
+    drop_outer.invalidate_namespace().await.unwrap();
+    // From the inner cache, through the outer one.
+    assert_eq!(server.get("/s/p", &a).await.text(), "a 1");
+    assert_eq!(server.get("/s/p", &[("X-User", "v")]).await.text(), "v 2");
+    assert_eq!(server.get("/s/p", &a).await.text(), "a 1");
+    handle.invalidate_tag("t").await.unwrap();
+    assert_eq!(server.get("/s/p", &a).await.text(), "a 3");
+}
+
+/// What selects an answer is told to the caches behind this one.
+#[tokio::test]
+async fn caches_downstream_hear_what_selects_an_answer() {
+    let server = site(&defaults(), |_, cache| {
+        cache.vary("X-User");
+        HttpResponse::Ok().insert_header(("Vary", "Accept")).body("page")
+    });
+    for told in ["MISS", "HIT"] {
+        let reply = server.get("/p", &[]).await;
+        assert_eq!(
+            (reply.cache().as_str(), reply.lines("vary").join(", ").to_lowercase()),
+            (told, "accept, x-user".into())
+        );
+    }
+}

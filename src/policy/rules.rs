@@ -47,6 +47,8 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wishes {
     pub(crate) no_store: bool,
+    /// No handler spoke: a cache inside this one answered from its store.
+    pub(crate) reused: bool,
     pub(crate) key: Option<String>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) tags: Vec<String>,
@@ -59,6 +61,7 @@ impl Wishes {
     /// Takes over what was said inside, save the name; a word of one's own stands.
     pub(crate) fn take_over(&mut self, inner: &Wishes) {
         self.no_store |= inner.no_store;
+        self.reused |= inner.reused;
         self.ttl = self.ttl.or(inner.ttl);
         self.tags.extend(inner.tags.iter().cloned());
         self.vary.extend(inner.vary.iter().cloned());

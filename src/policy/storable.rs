@@ -52,6 +52,9 @@ pub(crate) fn judge(
     if wishes.no_store {
         return Err(NotStoredReason::HandlerRefused);
     }
+    if wishes.reused {
+        return Err(NotStoredReason::Reused);
+    }
     if about.head {
         return Err(NotStoredReason::Head);
     }

@@ -12,7 +12,6 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 
 use crate::body::CacheBody;
 use crate::engine::{Found, selected};
-use crate::extractor::Slot;
 use crate::flight::{Landed, Landing, Role, Woken};
 use crate::handler::{Exchanged, Layer, bypass, fill};
 use crate::key::CacheKey;
@@ -23,6 +22,7 @@ use crate::refresh::Refresh;
 use crate::request::{self, Asked, Plan};
 use crate::respond::{self, Outcome};
 use crate::scope::Scope;
+use crate::slot::Slot;
 use crate::status::BypassReason;
 use crate::stored::response::StoredResponse;
 

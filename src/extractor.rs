@@ -1,22 +1,19 @@
 //! The handler's voice in the cache.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::future::{Ready, ready};
 use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, web};
 
 use crate::config::CacheConfig;
 use crate::handle::{CacheHandle, tell_failure};
 use crate::invalidation::Invalidation;
-use crate::policy::rules::Wishes;
-use crate::scope::Scope;
+use crate::slot::Slot;
 use crate::status::FillReason;
 use crate::storage::error::StorageError;
 
@@ -46,91 +43,6 @@ use crate::storage::error::StorageError;
 pub struct CacheControl {
     slot: Rc<Slot>,
     authority: Option<Vec<u8>>,
-}
-
-/// What passes between a handler and the layer around it.
-pub(crate) struct Slot {
-    handle: CacheHandle,
-    reason: FillReason,
-    wishes: RefCell<Wishes>,
-    queued: RefCell<Vec<Invalidation>>,
-}
-
-/// The layers around a handler, the innermost last.
-#[derive(Clone)]
-struct Layers(Vec<Rc<Slot>>);
-
-impl Slot {
-    /// Opens a slot for the handler of this request.
-    pub(crate) fn open(req: &HttpRequest, scope: &Arc<Scope>, reason: FillReason) -> Rc<Slot> {
-        let slot = Rc::new(Self {
-            handle: CacheHandle { scope: Arc::clone(scope) },
-            reason,
-            wishes: RefCell::default(),
-            queued: RefCell::default(),
-        });
-        let mut extensions = req.extensions_mut();
-        match extensions.get_mut::<Layers>() {
-            Some(layers) => layers.0.push(Rc::clone(&slot)),
-            None => {
-                extensions.insert(Layers(vec![Rc::clone(&slot)]));
-            }
-        }
-        slot
-    }
-
-    /// Whether an outer layer of the same cache is at work on this request.
-    ///
-    /// Under whatever namespace: an answer that two layers kept would outlive an invalidation that names one of them.
-    pub(crate) fn is_nested(req: &HttpRequest, scope: &Arc<Scope>) -> bool {
-        let extensions = req.extensions();
-        let mut outer = extensions.get::<Layers>().into_iter().flat_map(|layers| &layers.0);
-        outer.any(|slot| Arc::ptr_eq(&slot.handle.scope.engine, &scope.engine))
-    }
-
-    /// Closes it; what the handler said is read from here on.
-    pub(crate) fn close(self: &Rc<Self>, req: &HttpRequest) {
-        if let Some(layers) = req.extensions_mut().get_mut::<Layers>() {
-            layers.0.retain(|slot| !Rc::ptr_eq(slot, self));
-        }
-    }
-
-    /// Repeats what a handler said to the next layer around this one, which keeps an answer of its own; names are of
-    /// this one's namespace.
-    pub(crate) fn repeat(wishes: &Wishes, req: &HttpRequest) {
-        if let Some(outer) = req.extensions().get::<Layers>().and_then(|layers| layers.0.last()) {
-            outer.wishes.borrow_mut().take_over(wishes);
-        }
-    }
-
-    /// Tells all layers around this one that its store answers: what the handler said of the answer is known to this
-    /// layer alone, so they must not keep it.
-    pub(crate) fn answers(req: &HttpRequest) {
-        if let Some(layers) = req.extensions().get::<Layers>() {
-            for outer in &layers.0 {
-                outer.wishes.borrow_mut().reused = true;
-            }
-        }
-    }
-
-    /// Gives a request's stand-in the layers that it has to answer to.
-    pub(crate) fn hand_over(req: &HttpRequest, likeness: &HttpRequest) {
-        if let Some(layers) = req.extensions().get::<Layers>() {
-            likeness.extensions_mut().insert(layers.clone());
-        }
-    }
-
-    pub(crate) fn handle(&self) -> &CacheHandle {
-        &self.handle
-    }
-
-    pub(crate) fn take_wishes(&self) -> Wishes {
-        self.wishes.take()
-    }
-
-    pub(crate) fn take_queued(&self) -> Vec<Invalidation> {
-        self.queued.take()
-    }
 }
 
 impl CacheControl {
@@ -227,19 +139,11 @@ impl FromRequest for CacheControl {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let around = req.extensions().get::<Layers>().and_then(|layers| layers.0.last().cloned());
-        let slot = around.or_else(|| {
+        let slot = Slot::innermost(req).or_else(|| {
             let config = req
                 .app_data::<CacheConfig>()
                 .or_else(|| Some(req.app_data::<web::Data<CacheConfig>>()?.get_ref()));
-            config.map(|config| {
-                Rc::new(Slot {
-                    handle: config.handle(),
-                    reason: FillReason::Unwrapped,
-                    wishes: RefCell::default(),
-                    queued: RefCell::default(),
-                })
-            })
+            config.map(|config| Slot::new(config.handle(), FillReason::Unwrapped))
         });
         ready(slot.ok_or_else(|| NoCache.into()).map(|slot| Self { slot, authority: authority(req) }))
     }

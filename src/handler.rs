@@ -14,7 +14,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 
 use crate::body::CacheBody;
 use crate::engine::{BACK_OFF, Found};
-use crate::extractor::{Slot, authority};
+use crate::extractor::authority;
 use crate::fill::{Admission, Fill};
 use crate::flight::Lead;
 use crate::handle::tell_failure;
@@ -30,6 +30,7 @@ use crate::preconditions::{add_validators, take_conditions};
 use crate::request::Asked;
 use crate::respond::{self, Outcome};
 use crate::scope::Scope;
+use crate::slot::Slot;
 use crate::status::{BypassReason, FillReason, NotStoredReason};
 use crate::stored::response::StoredResponse;
 
@@ -270,7 +271,7 @@ where
         if !queued.is_empty() && has_succeeded(response) {
             let authority = authority(response.request());
             for invalidation in queued {
-                tell_failure(slot.handle().apply_at(&invalidation, authority.as_deref()).await);
+                tell_failure(slot.handle.apply_at(&invalidation, authority.as_deref()).await);
             }
         }
     }

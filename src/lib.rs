@@ -118,6 +118,7 @@ mod request;
 mod respond;
 mod scope;
 mod settings;
+mod slot;
 mod status;
 pub mod storage;
 mod stored;

@@ -9,9 +9,9 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::body::CacheBody;
-use crate::extractor::Slot;
 use crate::policy::conditional::{Answer, evaluate};
 use crate::scope::Scope;
+use crate::slot::Slot;
 use crate::stored::response::StoredResponse;
 
 /// How an answer came about, for the fields that tell.

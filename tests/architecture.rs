@@ -58,11 +58,12 @@ const FLOORS: &[&str] = &[
     // One exchange.
     "fill.rs",
     "body.rs",
-    "respond.rs",
     "handle.rs",
+    "slot.rs",
+    "likeness.rs",
+    "respond.rs",
     "config.rs",
     "extractor.rs",
-    "likeness.rs",
     "handler.rs",
     "refresh.rs",
     "exchange.rs",
@@ -75,7 +76,6 @@ const KNOW_ACTIX: &[&str] = &[
     "config.rs",
     "exchange.rs",
     "extractor.rs",
-    "likeness.rs",
     "handler.rs",
     "likeness.rs",
     "middleware.rs",
@@ -84,6 +84,7 @@ const KNOW_ACTIX: &[&str] = &[
     "request.rs",
     "respond.rs",
     "scope.rs",
+    "slot.rs",
     "settings.rs",
 ];
 

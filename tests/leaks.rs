@@ -634,9 +634,9 @@ async fn a_chosen_name_keeps_principals_and_varying_fields_apart() {
 /// An outer cache fills from an inner one's hit: what the handler once said still holds.
 #[tokio::test]
 async fn what_an_inner_cache_answers_is_not_kept_outside_its_rules() {
-    let root = builder().namespace("n").build().unwrap();
-    let (outer, inner) = (root.scoped("a"), root.scoped("b"));
-    let (drop_outer, handle) = (outer.handle(), root.handle());
+    // Two caches; of one and the same, the inner layer stands aside.
+    let (outer, inner) = (builder().build().unwrap(), builder().build().unwrap());
+    let (drop_outer, handle) = (outer.handle(), inner.handle());
     let runs = Runs::new();
     let server = Server::start(1, move || {
         let runs = runs.clone();

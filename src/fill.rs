@@ -38,15 +38,19 @@ pub(crate) struct Fill {
     pub(crate) stamp: Stamp,
     pub(crate) began: Now,
     pub(crate) lead: Option<Lead>,
+    /// The request runs for itself alone: what becomes of its answer says nothing of the others'.
+    pub(crate) for_one: bool,
 }
 
 impl Fill {
     /// The answer is for this client alone: everybody else runs now, and for a while nobody queues for this key.
     pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
         self.scope.say_not_stored(reason);
-        let engine = &self.scope.engine;
-        let span = self.scope.settings.coalescing.uncacheable_for;
-        engine.uncacheable.remember(&self.flight, self.began.at, span);
+        if !self.for_one {
+            let engine = &self.scope.engine;
+            let span = self.scope.settings.coalescing.uncacheable_for;
+            engine.uncacheable.remember(&self.flight, self.began.at, span);
+        }
         self.release();
         reason
     }
@@ -189,16 +193,23 @@ const MOST_VARIANTS: usize = 64;
 async fn put_varies(engine: &Engine, mut entry: Arc<Entry>) {
     let known = engine.get(entry.key()).await.entry;
     let mut dropped = Vec::new();
-    if let Some(Content::Varies(known)) = known.as_deref().map(|known| &known.content) {
+    if let Some(known) = known.as_deref()
+        && let Content::Varies(list) = &known.content
+    {
         let entry = Arc::make_mut(&mut entry);
         if let Content::Varies(varies) = &mut entry.content
-            && varies.names == known.names
+            && varies.names == list.names
         {
             let added = std::mem::take(&mut varies.variants);
-            varies.variants = known.variants.iter().filter(|key| !added.contains(key)).cloned().collect();
+            varies.variants = list.variants.iter().filter(|key| !added.contains(key)).cloned().collect();
             varies.variants.extend(added);
             let surplus = varies.variants.len().saturating_sub(MOST_VARIANTS);
             dropped = varies.variants.drain(..surplus).collect();
+            // Fills end in any order: a list with one variant more is not the older one. What it names has stamps of
+            // its own.
+            entry.stamp = entry.stamp.max(known.stamp);
+            entry.began = entry.began.max(known.began);
+            entry.keep_until = entry.keep_until.max(known.keep_until);
         }
     }
     let _ = engine.put(entry).await;
@@ -244,7 +255,7 @@ fn storable_fields(headers: &HeaderMap, scope: &Scope, now: i64) -> Vec<(HeaderN
                 || **name == header::AGE
                 || strip_cookies && **name == header::SET_COOKIE)
         })
-        .map(|(name, value)| (name.clone(), value.clone()))
+        .map(|(name, value)| (name.clone(), own(value)))
         .collect();
     if !headers.contains_key(header::DATE)
         && let Ok(date) = HeaderValue::from_str(&date::format(now))
@@ -253,6 +264,13 @@ fn storable_fields(headers: &HeaderMap, scope: &Scope, now: i64) -> Vec<(HeaderN
     }
     fields.extend(merged_vary(headers, &settings.vary));
     fields
+}
+
+/// A field value in a buffer of its own: one that came off a connection is a slice of all that was read with it.
+fn own(value: &HeaderValue) -> HeaderValue {
+    let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+    own.set_sensitive(value.is_sensitive());
+    own
 }
 
 /// The `Vary` line that adds the scope's own fields to those an answer names.

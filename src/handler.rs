@@ -14,6 +14,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 
 use crate::body::CacheBody;
 use crate::engine::Found;
+use crate::exchange::serves_on_trouble;
 use crate::extractor::{Slot, authority};
 use crate::fill::{Admission, Fill, merged_vary};
 use crate::flight::Lead;
@@ -22,7 +23,7 @@ use crate::head;
 use crate::policy::conditional::{Answer, Conditions};
 use crate::policy::facts::ResponseFacts;
 use crate::policy::invalidate;
-use crate::policy::reuse::Reuse;
+use crate::policy::reuse::{self, Reuse};
 use crate::policy::rules::Wishes;
 use crate::policy::storable::{self, Circumstances, Verdict};
 use crate::preconditions::{add_validators, take_conditions};
@@ -58,10 +59,12 @@ where
 {
     let scope = &layer.scope;
     let engine = &scope.engine;
+    let for_one = asked.is_for_one();
     let fill = Fill {
         scope: Arc::clone(scope),
         url: scope.url_fence(&req, Some(&asked.key)),
         flight: found.key(&asked.key).clone(),
+        for_one,
         key: asked.key,
         stamp: found.stamp,
         began: engine.clock.now(),
@@ -77,13 +80,27 @@ where
 
     let (answer, mut wishes) = run(layer, req, reason).await;
 
-    if let (Some(stale), Some(spare), true) = (stale_on_trouble, spare, is_trouble(&answer)) {
+    if let (Some(spare), true) = (spare, is_trouble(&answer)) {
         engine.backing_off.remember(&fill.flight, fill.began.at, BACK_OFF);
-        fill.release();
-        let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
-        let age = stale.age(engine.clock.now().at);
-        let outcome = Outcome::Hit { collapsed: false };
-        return Ok(respond::from_stored(scope, req, stale, age, conditions.as_ref(), outcome));
+        // It may have been invalidated while the handler ran.
+        let still = engine.find(&fill.key, spare.headers()).await.stored;
+        let now = engine.clock.now().at;
+        let serves = |stored: &Arc<StoredResponse>| {
+            serves_on_trouble(reuse::judge(stored, asked.personal, asked.client.as_ref(), now))
+        };
+        if let Some(stale) = still.filter(serves) {
+            fill.release();
+            let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
+            let outcome = Outcome::Hit { collapsed: false };
+            return Ok(respond::from_stored(
+                scope,
+                req,
+                &stale,
+                stale.age(now),
+                conditions.as_ref(),
+                outcome,
+            ));
+        }
     }
     let response = match answer {
         Ok(response) => response,
@@ -146,9 +163,12 @@ fn stored_answer<B: MessageBody + 'static>(
             conditions.evaluate(req.method(), stored, scope.engine.clock.now().unix)
         })
     };
+    let is_ours = matches!(received, Received::Stored(_));
     match received.whole() {
         Ok(bytes) => {
-            let stored = admission.complete(bytes.clone());
+            // A few bytes may be a slice of a large buffer: kept, they would keep it all.
+            let kept = if is_ours { bytes.clone() } else { Bytes::copy_from_slice(&bytes) };
+            let stored = admission.complete(kept);
             if evaluate(&stored) != Answer::Whole {
                 return respond::from_stored(scope, req, &stored, Duration::ZERO, conditions, Outcome::Miss);
             }

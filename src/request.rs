@@ -29,6 +29,13 @@ pub(crate) struct Asked {
     pub(crate) head: bool,
 }
 
+impl Asked {
+    /// Whether what this request is answered says nothing of what others would be.
+    pub(crate) fn is_for_one(&self) -> bool {
+        self.personal.any() || self.head
+    }
+}
+
 /// What is to be done with a request before any lookup.
 pub(crate) enum Plan {
     Use(Asked),

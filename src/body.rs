@@ -13,6 +13,7 @@ use futures_util::future::{Either, select};
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
+use crate::behind;
 use crate::fill::Admission;
 use crate::status::NotStoredReason;
 
@@ -333,12 +334,14 @@ impl Drop for Tee {
     fn drop(&mut self) {
         // Of those that run side by side nobody waits for one; a leader's body is finished.
         let wanted = self.drains && self.capture.admission.as_ref().is_some_and(Admission::leads);
-        if !wanted || std::thread::panicking() || rt::System::try_current().is_none() {
+        if !wanted {
             return;
         }
         let capture = self.capture.take();
         let rest = Tee { body: self.body.take(), capture, drains: false };
-        rt::spawn(async { tokio::time::timeout(FINISH_WITHIN, drain(rest)).await });
+        behind::go_on(async {
+            let _ = tokio::time::timeout(FINISH_WITHIN, drain(rest)).await;
+        });
     }
 }
 

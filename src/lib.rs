@@ -1,6 +1,7 @@
 //! A response cache for actix-web.
 #![forbid(unsafe_code)]
 
+mod behind;
 mod body;
 mod checks;
 mod clock;

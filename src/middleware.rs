@@ -10,11 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_service::{Service, Transform};
+use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::{Error, rt};
 use futures_util::future::LocalBoxFuture;
 
+use crate::behind;
 use crate::body::CacheBody;
 use crate::config::CacheConfig;
 use crate::exchange::{Leading, Start, exchange};
@@ -194,11 +195,9 @@ impl<B: MessageBody + 'static> Drop for CacheFuture<B> {
         if let Kind::Slow(exchange, leading, most) = &mut self.0
             && let Some(exchange) = exchange.take()
             && leading.get()
-            && !std::thread::panicking()
-            && rt::System::try_current().is_some()
         {
             // No client is left to end it.
-            rt::spawn(finish_within(*most, exchange));
+            behind::go_on(finish_within(*most, exchange));
         }
     }
 }

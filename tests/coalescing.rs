@@ -18,7 +18,7 @@ use actix_web::dev::{Service, ServiceRequest};
 use actix_web::error::ErrorInternalServerError;
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::web::Bytes;
-use actix_web::{App, Error, HttpRequest, HttpResponse, rt, web};
+use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, rt, web};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use support::{Reply, Runs, Server, request, reset, until};
@@ -287,6 +287,61 @@ async fn a_leader_whose_client_resets_still_serves_those_who_wait() {
     all_ok(answers(asked).await);
     assert!(runs.count() <= 2, "{} runs", runs.count());
     until("no fill is left", || config.handle().fills_under_way() == 0).await;
+}
+
+// S2, on workers that belong to no actix system
+#[tokio::test]
+async fn a_server_under_plain_tokio_finishes_what_a_leader_left() {
+    let (runs, gate) = (Runs::new(), Gate::shut());
+    let config = memory().build().unwrap();
+    let door = gate.clone();
+    let handler = handler(&runs, move |run, _| {
+        let door = door.clone();
+        async move {
+            door.pass().await;
+            text(format!("run {run}"))
+        }
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (shared, (stop, stopped)) = (config.clone(), tokio::sync::oneshot::channel::<()>());
+    let server = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let server = HttpServer::new(move || {
+                App::new().service(
+                    web::scope("/a")
+                        .wrap(FastCache::new(shared.clone()))
+                        .default_service(web::to(handler.clone())),
+                )
+            });
+            let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
+            let handle = server.handle();
+            let _ = futures_util::future::join(server, async move {
+                let _ = stopped.await;
+                handle.stop(false).await;
+            })
+            .await;
+        });
+    });
+    let ask = async || {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(&request("GET", "/a/x", &[], b"")).await.unwrap();
+        stream
+    };
+    let leader = ask().await;
+    until("the leader runs", || runs.count() == 1).await;
+    reset(leader);
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(&request("GET", "/none", &[], b"")).await.unwrap();
+        Reply::read(&mut stream, false).await.unwrap();
+    }
+    gate.open();
+    let answer = Reply::read(&mut ask().await, false).await.unwrap();
+    assert_eq!((answer.text().as_str(), runs.count()), ("run 1", 1));
+    stop.send(()).unwrap();
+    server.join().unwrap();
 }
 
 // S3

@@ -2,16 +2,18 @@
 
 use std::error::Error as StdError;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::rt;
 use actix_web::web::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
+use crate::behind;
 use crate::fill::Admission;
 use crate::status::NotStoredReason;
 
@@ -34,7 +36,7 @@ pin_project! {
         Pass { #[pin] body: B },
         Whole { bytes: Bytes },
         None,
-        Piped { size: u64, pipe: mpsc::UnboundedReceiver<Result<Bytes, BodyError>> },
+        Piped { size: BodySize, pipe: mpsc::UnboundedReceiver<Piece> },
         Teed { tee: Box<Tee> },
         Boxed { body: BoxBody },
     }
@@ -65,25 +67,19 @@ impl<B> CacheBody<B> {
 impl<B: MessageBody + 'static> CacheBody<B> {
     /// Passes a body on and stores it when it has come to a clean end.
     ///
-    /// A body of known length is read at its own pace, for it fits the limit: a slow client holds nobody up. One of
-    /// unknown length is read at the client's pace, and nobody waits for it.
+    /// One that others wait for is read ahead of its client while it may be stored: a slow client holds nobody up.
+    /// Any other is read at the client's pace.
     pub(crate) fn captured(body: B, limit: usize, admission: Admission) -> Self {
         let size = body.size();
-        let capture = Capture { chunks: Vec::new(), len: 0, size, limit, admission: Some(admission) };
-        let body = body.boxed();
-        match size {
-            BodySize::Sized(size) => {
-                let (sender, pipe) = mpsc::unbounded_channel();
-                rt::spawn(pump(body, capture, sender));
-                Self { kind: Kind::Piped { size, pipe } }
-            }
-            _ => {
-                // Nobody knows when it ends, or whether it does.
-                if let Some(admission) = &capture.admission {
-                    admission.release();
-                }
-                Self { kind: Kind::Teed { tee: Box::new(Tee { body: Some(body), capture }) } }
-            }
+        let ahead = admission.leads();
+        let capture = Capture::new(size, limit, admission);
+        let tee = Box::new(Tee { body: Some(body.boxed()), capture, drains: !ahead });
+        if ahead {
+            let (sender, pipe) = mpsc::unbounded_channel();
+            rt::spawn(pump(tee, sender));
+            Self { kind: Kind::Piped { size, pipe } }
+        } else {
+            Self { kind: Kind::Teed { tee } }
         }
     }
 }
@@ -96,23 +92,37 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
             Kind::Pass { body } => body.size(),
             Kind::Whole { bytes } => BodySize::Sized(bytes.len() as u64),
             Kind::None => BodySize::None,
-            Kind::Piped { size, .. } => BodySize::Sized(*size),
+            Kind::Piped { size, .. } => *size,
             Kind::Teed { tee } => tee.capture.size,
             Kind::Boxed { body } => body.size(),
         }
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match self.project().kind.project() {
-            KindProjection::Pass { body } => body.poll_next(cx).map_err(Into::into),
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let piece = match self.as_mut().project().kind.project() {
+            KindProjection::Pass { body } => return body.poll_next(cx).map_err(Into::into),
             KindProjection::Whole { bytes } => {
                 let chunk = bytes.split_to(bytes.len().min(SLICE));
-                Poll::Ready((!chunk.is_empty()).then_some(Ok(chunk)))
+                return Poll::Ready((!chunk.is_empty()).then_some(Ok(chunk)));
             }
-            KindProjection::None => Poll::Ready(None),
-            KindProjection::Piped { pipe, .. } => pipe.poll_recv(cx),
-            KindProjection::Teed { tee } => tee.poll_next(cx),
-            KindProjection::Boxed { body } => Pin::new(body).poll_next(cx).map_err(Into::into),
+            KindProjection::None => return Poll::Ready(None),
+            KindProjection::Teed { tee } => return tee.poll_next(cx),
+            KindProjection::Boxed { body } => return Pin::new(body).poll_next(cx).map_err(Into::into),
+            KindProjection::Piped { pipe, .. } => ready!(pipe.poll_recv(cx)),
+        };
+        match piece {
+            Some(Piece::Chunk(chunk)) => Poll::Ready(Some(Ok(chunk))),
+            Some(Piece::End) => {
+                self.project().kind.set(Kind::None);
+                Poll::Ready(None)
+            }
+            Some(Piece::Rest(tee)) => {
+                self.as_mut().project().kind.set(Kind::Teed { tee });
+                self.poll_next(cx)
+            }
+            Some(Piece::Failed(error)) => Poll::Ready(Some(Err(error))),
+            // Its reader is gone without a word: it panicked.
+            None => Poll::Ready(Some(Err("a response body broke off".into()))),
         }
     }
 
@@ -135,9 +145,21 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
     }
 }
 
+/// What comes out of a body that is read ahead of its client.
+enum Piece {
+    Chunk(Bytes),
+    /// The clean end: without it, the body is broken.
+    End,
+    Failed(BodyError),
+    /// The rest is read at the client's pace.
+    Rest(Box<Tee>),
+}
+
 /// A bounded copy of a body under way, and the duty to store it.
 struct Capture {
     chunks: Vec<Bytes>,
+    /// Small chunks, put together: each on its own would cost more than it holds.
+    tail: BytesMut,
     len: usize,
     size: BodySize,
     limit: usize,
@@ -145,23 +167,54 @@ struct Capture {
     admission: Option<Admission>,
 }
 
+/// Chunks below this size are copied as they come; larger ones are shared with the answer under way.
+const SMALL: usize = 4096;
+
 impl Capture {
-    fn none() -> Self {
-        Self { chunks: Vec::new(), len: 0, size: BodySize::None, limit: 0, admission: None }
+    fn new(size: BodySize, limit: usize, admission: Admission) -> Self {
+        Self { chunks: Vec::new(), tail: BytesMut::new(), len: 0, size, limit, admission: Some(admission) }
+    }
+
+    /// Moves it out; what is left behind has no duty.
+    fn take(&mut self) -> Self {
+        let (chunks, tail) = (std::mem::take(&mut self.chunks), std::mem::take(&mut self.tail));
+        let (len, size, limit) = (self.len, self.size, self.limit);
+        Self { chunks, tail, len, size, limit, admission: self.admission.take() }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.admission.is_some()
     }
 
     fn push(&mut self, chunk: &Bytes) {
-        if self.admission.is_none() {
+        if !self.is_wanted() {
             return;
         }
         self.len += chunk.len();
-        if self.len <= self.limit {
-            self.chunks.push(chunk.clone());
-            return;
+        if matches!(self.size, BodySize::Sized(size) if self.len as u64 > size) {
+            return self.give_up();
         }
-        self.chunks = Vec::new();
-        if let Some(admission) = self.admission.take() {
-            admission.refuse(NotStoredReason::BodyTooLarge);
+        if self.len > self.limit {
+            if let Some(admission) = self.admission.take() {
+                admission.refuse(NotStoredReason::BodyTooLarge);
+            }
+            return self.give_up();
+        }
+        if chunk.len() < SMALL {
+            self.tail.extend_from_slice(chunk);
+        }
+        if chunk.len() >= SMALL || self.tail.len() >= SMALL {
+            self.settle();
+        }
+        if chunk.len() >= SMALL {
+            self.chunks.push(chunk.clone());
+        }
+    }
+
+    fn settle(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push(Bytes::copy_from_slice(&self.tail));
+            self.tail.clear();
         }
     }
 
@@ -172,57 +225,106 @@ impl Capture {
             BodySize::None | BodySize::Stream => true,
         };
         if let Some(admission) = self.admission.take().filter(|_| whole) {
-            let mut bytes = BytesMut::with_capacity(self.len);
+            self.settle();
+            // Exactly as much as there is: what is spare here would be spare for as long as the entry lives.
+            let mut bytes = Vec::with_capacity(self.len);
             for chunk in &self.chunks {
                 bytes.extend_from_slice(chunk);
             }
-            admission.complete(bytes.freeze());
+            admission.complete(bytes.into());
+        }
+        self.give_up();
+    }
+
+    /// Nobody waits any more; it is stored all the same, should it end.
+    fn dismiss(&self) {
+        if let Some(admission) = &self.admission {
+            admission.dismiss();
         }
     }
 
     fn give_up(&mut self) {
         self.admission = None;
         self.chunks = Vec::new();
+        self.tail = BytesMut::new();
     }
 }
 
-/// Reads a body of known length to its end, whatever its reader does.
-async fn pump(
-    mut body: BoxBody,
-    mut capture: Capture,
-    pipe: mpsc::UnboundedSender<Result<Bytes, BodyError>>,
-) {
+/// A client that leaves half-way must not cost the others their entry; nor may it leave work behind without end.
+const FINISH_WITHIN: Duration = Duration::from_secs(30);
+
+/// Reads a body that others wait for, whatever its client does.
+async fn pump(tee: Box<Tee>, pipe: mpsc::UnboundedSender<Piece>) {
+    let reading = pin!(read_ahead(tee, &pipe));
+    if let Either::Right((_, reading)) = select(reading, pin!(pipe.closed())).await {
+        let _ = tokio::time::timeout(FINISH_WITHIN, reading).await;
+    }
+}
+
+/// So much is read in one go; then it is the turn of those who send it.
+const STRIDE: usize = 32 << 10;
+/// So many chunks are read ahead: many small ones cost more than they hold.
+const MOST_AHEAD: usize = 16_384;
+
+/// A body of unknown length may never end: so long others wait for it, and for a while nobody does after that.
+const UNKNOWN_WAITED_FOR: Duration = Duration::from_millis(500);
+
+async fn read_ahead(mut tee: Box<Tee>, pipe: &mpsc::UnboundedSender<Piece>) {
+    let (mut stride, mut ahead) = (0, 0);
+    let is_known = matches!(tee.capture.size, BodySize::Sized(_));
+    let mut waited_until = (!is_known).then(|| tokio::time::sleep(UNKNOWN_WAITED_FOR).deadline());
     loop {
-        match next_chunk(&mut body).await {
-            Some(Ok(chunk)) if chunk.is_empty() => {}
-            Some(Ok(chunk)) => {
-                capture.push(&chunk);
+        let reading = poll_fn(|cx| tee.poll_next(cx));
+        let next = match waited_until {
+            None => reading.await,
+            Some(until) => match tokio::time::timeout_at(until, reading).await {
+                Ok(next) => next,
+                Err(_) => {
+                    waited_until = None;
+                    tee.capture.dismiss();
+                    continue;
+                }
+            },
+        };
+        let Some(next) = next else { break };
+        match next {
+            Ok(chunk) => {
+                stride += chunk.len();
+                ahead += 1;
                 // The client may be gone; the cache still wants the rest.
-                let _ = pipe.send(Ok(chunk));
+                let _ = pipe.send(Piece::Chunk(chunk));
             }
-            Some(Err(error)) => {
-                let _ = pipe.send(Err(error));
+            Err(error) => {
+                let _ = pipe.send(Piece::Failed(error));
                 return;
             }
-            None => return capture.finish(),
+        }
+        if !tee.capture.is_wanted() || ahead >= MOST_AHEAD {
+            // Where there is no client any more, it drains itself as long as it is wanted.
+            tee.drains = true;
+            let _ = pipe.send(Piece::Rest(tee));
+            return;
+        }
+        if stride >= STRIDE || ahead % 64 == 0 {
+            stride = 0;
+            tokio::task::yield_now().await;
         }
     }
-}
-
-async fn next_chunk(body: &mut BoxBody) -> Option<Result<Bytes, BodyError>> {
-    poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await
+    let _ = pipe.send(Piece::End);
 }
 
 /// Reads a body to its end for nobody, so that what captures it comes to an end too.
 pub(crate) async fn exhaust(body: impl MessageBody + 'static) {
     let mut body = body.boxed();
-    while let Some(Ok(_)) = next_chunk(&mut body).await {}
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {}
 }
 
-/// A body passed on at the client's pace.
+/// A body passed on while it is copied.
 struct Tee {
     body: Option<BoxBody>,
     capture: Capture,
+    /// Whether dropping it lets it go on alone; it does so once.
+    drains: bool,
 }
 
 impl Tee {
@@ -253,29 +355,27 @@ impl Tee {
     }
 }
 
-/// A client that leaves half-way must not cost the others their entry; nor may it leave work behind without end.
-const FINISH_WITHIN: Duration = Duration::from_secs(30);
-
 impl Drop for Tee {
     fn drop(&mut self) {
-        let Some(body) = self.body.take() else { return };
         // Of those that run side by side nobody waits for one; a leader's body is finished.
-        let wanted = self.capture.admission.as_ref().is_some_and(Admission::leads);
-        if !wanted || std::thread::panicking() || rt::System::try_current().is_none() {
+        let wanted = self.drains && self.capture.admission.as_ref().is_some_and(Admission::leads);
+        if !wanted {
             return;
         }
-        let capture = std::mem::replace(&mut self.capture, Capture::none());
-        rt::spawn(tokio::time::timeout(FINISH_WITHIN, drain(body, capture)));
+        let capture = self.capture.take();
+        let rest = Tee { body: self.body.take(), capture, drains: false };
+        behind::go_on(async {
+            let _ = tokio::time::timeout(FINISH_WITHIN, drain(rest)).await;
+        });
     }
 }
 
 /// Reads a body to its end, or until its copy is given up.
-async fn drain(mut body: BoxBody, mut capture: Capture) {
-    while capture.admission.is_some() {
-        match next_chunk(&mut body).await {
-            Some(Ok(chunk)) => capture.push(&chunk),
-            Some(Err(_)) => return,
-            None => return capture.finish(),
+async fn drain(mut tee: Tee) {
+    while tee.capture.is_wanted() {
+        match poll_fn(|cx| tee.poll_next(cx)).await {
+            Some(Ok(_)) => tokio::task::yield_now().await,
+            Some(Err(_)) | None => return,
         }
     }
 }

@@ -119,9 +119,9 @@ impl Engine {
         let _ = self.within_deadline("removal", self.storage.remove(key)).await;
     }
 
-    /// Whether a fill is still valid; when the storage cannot tell, it is not.
-    pub(crate) async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> bool {
-        self.within_deadline("fence check", self.storage.is_current(stamp, fences)).await.unwrap_or(false)
+    /// Whether a fill is still valid.
+    pub(crate) async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
+        self.within_deadline("fence check", self.storage.is_current(stamp, fences)).await
     }
 
     /// Raises fences; here an error matters, for data that should be gone may still be served.

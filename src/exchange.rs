@@ -1,6 +1,7 @@
 //! One exchange: checks, lookup, waiting or leading, answer.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,15 +10,16 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::{Error, HttpRequest, HttpResponse};
+use tokio::time::Sleep;
 
 use crate::body::CacheBody;
+use crate::clock::Timestamp;
 use crate::engine::{Found, selected};
-use crate::flight::{Landed, Landing, Role, Woken};
+use crate::flight::{FlightId, Landed, Landing, Role, Woken};
 use crate::handler::{Exchanged, Layer, bypass, fill};
 use crate::key::CacheKey;
 use crate::likeness::likeness;
 use crate::policy::reuse::{self, Reuse};
-use crate::policy::rules::Personal;
 use crate::refresh::Refresh;
 use crate::request::{self, Asked, Plan};
 use crate::respond::{self, Outcome};
@@ -76,8 +78,9 @@ where
     }
 }
 
-/// A new leader is tried this often after one was lost; then everybody runs on their own.
-const MOST_LOST_LEADERS: usize = 1;
+/// A new leader is tried this often after one was lost, or was overtaken by an invalidation; then everybody runs on
+/// their own.
+const MOST_RETRIES: usize = 1;
 
 /// Answers a request that has a key: from the storage, from another's fill, or by its own.
 async fn answer<S, B>(
@@ -94,29 +97,44 @@ where
     let scope = Arc::clone(&layer.scope);
     let engine = &scope.engine;
     let coalescing = &scope.settings.coalescing;
-    let mut lost = 0;
+    let mut patience: Option<Pin<Box<Sleep>>> = None;
+    let mut retries = 0;
+    let mut in_vain: Option<FlightId> = None;
+    let mut elsewhere: Option<CacheKey> = None;
     loop {
-        let found = match known.take() {
-            Some(found) => found,
-            None => engine.find(&asked.key, req.headers()).await,
+        // What was found by the synchronous part was found before anybody counted.
+        let (mut found, ended) = match known.take() {
+            Some(found) => (found, None),
+            None => {
+                let ended = engine.flights.ended();
+                (engine.find(&asked.key, req.headers()).await, Some(ended))
+            }
         };
+        if found.at.is_none() && found.stored.is_none() {
+            found.at = elsewhere.clone();
+        }
         let now = engine.clock.at();
-        let key = found.key(&asked.key);
-        let reuse = found.stored.as_ref().map_or(Reuse::NotForThis, |stored| {
-            reuse::judge(stored, asked.personal, asked.client.as_ref(), now)
-        });
+        let mut reuse = judge(&found, &asked, now);
         if let Some(stored) = &found.stored {
+            let key = found.key(&asked.key);
             match reuse {
                 Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, false)),
                 Reuse::StaleWhileRevalidate { .. } => {
-                    return Ok(match Refresh::claim(&scope, key) {
-                        None => hit(&scope, req, &asked, stored, false),
-                        Some(refresh) => {
-                            let answer = hit(&scope, likeness(&req), &asked, stored, false);
-                            refresh.run_behind(layer, req, asked, found);
-                            answer
+                    let Some(refresh) = Refresh::claim(&scope, key) else {
+                        return Ok(hit(&scope, req, &asked, stored, false));
+                    };
+                    if ended != Some(engine.flights.ended()) {
+                        // Another refresh may have ended between the lookup and the claim.
+                        let again = engine.find(&asked.key, req.headers()).await;
+                        if !matches!(judge(&again, &asked, now), Reuse::StaleWhileRevalidate { .. }) {
+                            refresh.give_back(key);
+                            known = Some(again);
+                            continue;
                         }
-                    });
+                    }
+                    let answer = hit(&scope, likeness(&req), &asked, stored, false);
+                    refresh.run_behind(layer, req, asked, found);
+                    return Ok(answer);
                 }
                 Reuse::Stale { if_error: true } if engine.backing_off.contains(key, now) => {
                     return Ok(hit(&scope, req, &asked, stored, false));
@@ -127,63 +145,142 @@ where
         if asked.client.as_ref().is_some_and(|client| client.only_if_cached) {
             return Ok(only_if_cached(req.into_parts().0));
         }
-        let refused = engine.uncacheable.contains(key, now);
-        // Where the answer is hardly for everybody, the handler sees the client's own conditions and ranges, and
-        // answers 304 and 206 as it would without a cache. Other keys are filled with whole answers.
-        if asked.fields.conditional && !matches!(reuse, Reuse::Stale { .. }) {
-            let reason = match asked.personal {
-                Personal { authorization: true, .. } => Some(BypassReason::Authorization),
-                Personal { cookie: true, .. } => Some(BypassReason::Cookie),
-                _ => refused.then_some(BypassReason::Uncacheable),
-            };
-            if let Some(reason) = reason {
-                return bypass(&layer, req, reason).await;
-            }
+        let key = found.key(&asked.key).clone();
+        let refused = engine.uncacheable.contains(&key, now);
+        if let Some(reason) = passes_conditions(&asked, reuse, refused) {
+            return bypass(&layer, req, reason).await;
         }
         // What only this client may see, or what was not storable a moment ago, is nothing to wait for.
-        let alone = asked.personal.any() || asked.head || refused;
-        let Some(patience) = coalescing.wait.filter(|_| !alone) else {
+        let alone = asked.is_for_one() || refused;
+        let Some(wait) = coalescing.wait.filter(|_| !alone) else {
             return fill(&layer, req, asked, found, reuse, None).await;
         };
-        let woken = match engine.flights.join(key, now, coalescing.limits) {
+        let woken = match engine.flights.join(&key, now, coalescing.limits, in_vain) {
             Role::Lead(lead) => {
-                leading.set(true);
-                let answer = fill(&layer, req, asked, found, reuse, Some(lead)).await;
-                leading.set(false);
-                return answer;
+                let _leading = Leads::on(&leading);
+                if ended != Some(engine.flights.ended()) {
+                    // Another fill may have ended between the lookup and the lead: with what this one is for.
+                    let again = engine.find(&asked.key, req.headers()).await;
+                    let useful = judge(&again, &asked, now);
+                    let moved = again.at.as_ref().is_some_and(|at| *at != key);
+                    if moved || matches!(useful, Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate { .. }) {
+                        lead.land(Landing::Found);
+                        known = Some(again);
+                        continue;
+                    }
+                    let at = again.at.or(found.at);
+                    (found, reuse) = (Found { at, ..again }, useful);
+                }
+                return fill(&layer, req, asked, found, reuse, Some(lead)).await;
             }
-            Role::Follow(follower) => follower.wait(patience).await,
+            Role::Follow(follower) => {
+                in_vain = Some(follower.flight());
+                let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+                follower.wait(patience.as_mut()).await
+            }
             Role::Crowded => Woken::TimedOut,
         };
         match woken {
-            Woken::By(Landing::Stored(landed)) => {
-                if is_for(&landed, &asked.key, key, &req)
-                    && engine.is_current(landed.entry.stamp(), landed.entry.fences()).await
-                {
-                    return Ok(hit(&scope, req, &asked, &landed.response, true));
+            Woken::By(Landing::Stored(landed)) => match fit(&landed, &asked.key, &key, &req) {
+                Fit::Same => match engine.is_current(landed.entry.stamp(), landed.entry.fences()).await {
+                    Ok(true) => return Ok(hit(&scope, req, &asked, &landed.response, true)),
+                    // Invalidated since: one of those who waited runs anew.
+                    Ok(false) if retries < MOST_RETRIES => {
+                        retries += 1;
+                        continue;
+                    }
+                    Ok(false) | Err(_) => {}
+                },
+                // Its own fill is known by its own key, before the storage knows of variants.
+                Fit::Variant(variant) if elsewhere.as_ref() != Some(&variant) => {
+                    elsewhere = Some(variant);
+                    continue;
                 }
-                // Another variant, or invalidated since: look again.
+                Fit::Other if retries < MOST_RETRIES => {
+                    retries += 1;
+                    continue;
+                }
+                Fit::Variant(_) | Fit::Other => {}
+            },
+            Woken::By(Landing::Found) => continue,
+            // One of those who wait leads.
+            Woken::Lost if retries < MOST_RETRIES => {
+                retries += 1;
+                continue;
             }
-            // Stored, found gone, or one of those who wait leads: look again.
-            Woken::Lost if lost < MOST_LOST_LEADERS => lost += 1,
-            Woken::By(Landing::Alone) | Woken::Lost | Woken::TimedOut => {
-                // Perhaps the refresh that this request waited for has failed: a stale answer does then.
-                if let (Reuse::Stale { if_error: true }, Some(stored)) = (reuse, &found.stored) {
-                    return Ok(hit(&scope, req, &asked, stored, false));
-                }
-                return fill(&layer, req, asked, found, reuse, None).await;
+            Woken::By(Landing::Alone) | Woken::Lost | Woken::TimedOut => {}
+        }
+        // Perhaps the refresh that this request waited for has failed: a stale answer does then, unless it was
+        // invalidated meanwhile.
+        if reuse == (Reuse::Stale { if_error: true }) {
+            found = engine.find(&asked.key, req.headers()).await;
+            reuse = judge(&found, &asked, now);
+            if let Some(stored) = found.stored.as_ref().filter(|_| reuse.serves_on_trouble()) {
+                return Ok(hit(&scope, req, &asked, stored, false));
             }
         }
+        return fill(&layer, req, asked, found, reuse, None).await;
     }
 }
 
-/// Whether the answer that another one's fill brought is the one a request would find.
-///
+/// What the stored response that was found is good for.
+fn judge(found: &Found, asked: &Asked, now: Timestamp) -> Reuse {
+    let judge =
+        |stored: &Arc<StoredResponse>| reuse::judge(stored, asked.personal, asked.client.as_ref(), now);
+    found.stored.as_ref().map_or(Reuse::NotForThis, judge)
+}
+
+/// Where the answer is hardly for everybody, the handler sees the client's own conditions and ranges, and answers 304
+/// and 206 as it would without a cache. Other keys are filled with whole answers.
+fn passes_conditions(asked: &Asked, reuse: Reuse, refused: bool) -> Option<BypassReason> {
+    if !asked.fields.conditional || matches!(reuse, Reuse::Stale { .. }) {
+        return None;
+    }
+    asked.personal.reason().or(refused.then_some(BypassReason::Uncacheable))
+}
+
+/// Marks an exchange as leading for as long as it is; a run that ended, or panicked, is not to be finished.
+struct Leads<'a>(&'a Cell<bool>);
+
+impl<'a> Leads<'a> {
+    fn on(leading: &'a Cell<bool>) -> Self {
+        leading.set(true);
+        Self(leading)
+    }
+}
+
+impl Drop for Leads<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// What the answer that another one's fill brought is to a request.
+enum Fit {
+    /// The one it would find.
+    Same,
+    /// Another variant; this is the key of its own.
+    Variant(CacheKey),
+    /// One under a name that the leader's handler chose anew.
+    Other,
+}
+
 /// Both looked under `key`, which may be a name that their handlers chose before: the leader's may have chosen
 /// another since.
-fn is_for(landed: &Landed, own: &CacheKey, key: &CacheKey, req: &ServiceRequest) -> bool {
-    let selects = |(base, names): &(_, Vec<_>)| selected(base, names, req.headers()) == *landed.entry.key();
-    landed.entry.key() == key || landed.own == *own && landed.selector.as_ref().is_none_or(selects)
+fn fit(landed: &Landed, own: &CacheKey, key: &CacheKey, req: &ServiceRequest) -> Fit {
+    if landed.entry.key() == key {
+        return Fit::Same;
+    }
+    if landed.own != *own {
+        return Fit::Other;
+    }
+    match &landed.selector {
+        None => Fit::Same,
+        Some((base, names)) => match selected(base, names, req.headers()) {
+            variant if variant == *landed.entry.key() => Fit::Same,
+            variant => Fit::Variant(variant),
+        },
+    }
 }
 
 /// Answers from a stored response.

@@ -44,16 +44,22 @@ impl Fill {
     /// The answer is for this client alone: everybody else runs now, and for a while nobody queues for this key.
     pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
         self.scope.say_not_stored(reason);
-        // A verdict on one client's cookies is no verdict on the key: only who led for all speaks for all.
-        if self.leads() {
-            let span = self.scope.settings.coalescing.uncacheable_for;
-            self.scope.engine.uncacheable.remember(&self.flight, self.began.at, span);
-        }
-        self.release();
+        self.dismiss();
         reason
     }
 
-    /// The run failed; everybody else runs on their own, the next ones queue again.
+    /// Everybody else runs now, and for a while nobody queues for this key.
+    fn dismiss(&self) {
+        // A verdict on one client's cookies is no verdict on the key: only who led for all speaks for all.
+        if self.leads() {
+            let engine = &self.scope.engine;
+            let span = self.scope.settings.coalescing.uncacheable_for;
+            engine.uncacheable.remember(&self.flight, engine.clock.at(), span);
+        }
+        self.release();
+    }
+
+    /// Everybody else runs on their own; the next ones queue again.
     pub(crate) fn release(&self) {
         if let Some(lead) = &self.lead {
             lead.land(Landing::Alone);
@@ -139,9 +145,9 @@ impl Admission {
         self.fill.leads()
     }
 
-    /// Nobody waits for this answer any more; it is stored all the same.
-    pub(crate) fn release(&self) {
-        self.fill.release();
+    /// Nobody waits for this answer any more, nor for the next ones of its key for a while; it is stored all the same.
+    pub(crate) fn dismiss(&self) {
+        self.fill.dismiss();
     }
 
     /// The answer without its body.
@@ -206,16 +212,23 @@ const MOST_VARIANTS: usize = 64;
 async fn put_varies(engine: &Engine, mut entry: Arc<Entry>) {
     let known = engine.get(entry.key()).await.entry;
     let mut dropped = Vec::new();
-    if let Some(Content::Varies(known)) = known.as_deref().map(|known| &known.content) {
+    if let Some(known) = known.as_deref()
+        && let Content::Varies(list) = &known.content
+    {
         let entry = Arc::make_mut(&mut entry);
         if let Content::Varies(varies) = &mut entry.content
-            && varies.names == known.names
+            && varies.names == list.names
         {
             let added = std::mem::take(&mut varies.variants);
-            varies.variants = known.variants.iter().filter(|key| !added.contains(key)).cloned().collect();
+            varies.variants = list.variants.iter().filter(|key| !added.contains(key)).cloned().collect();
             varies.variants.extend(added);
             let surplus = varies.variants.len().saturating_sub(MOST_VARIANTS);
             dropped = varies.variants.drain(..surplus).collect();
+            // Fills end in any order: a list with one variant more is not the older one. What it names has stamps of
+            // its own.
+            entry.stamp = entry.stamp.max(known.stamp);
+            entry.began = entry.began.max(known.began);
+            entry.keep_until = entry.keep_until.max(known.keep_until);
         }
     }
     let _ = engine.put(entry).await;
@@ -266,7 +279,7 @@ fn storable_fields(
                 || **name == header::AGE
                 || strip_cookies && **name == header::SET_COOKIE)
         })
-        .map(|(name, value)| (name.clone(), value.clone()))
+        .map(|(name, value)| (name.clone(), own(value)))
         .collect();
     if !headers.contains_key(header::DATE)
         && let Ok(date) = HeaderValue::from_str(&date::format(now))
@@ -275,6 +288,13 @@ fn storable_fields(
     }
     fields.extend(vary);
     fields
+}
+
+/// A field value in a buffer of its own: one that came off a connection is a slice of all that was read with it.
+fn own(value: &HeaderValue) -> HeaderValue {
+    let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+    own.set_sensitive(value.is_sensitive());
+    own
 }
 
 /// The `Vary` line that adds the scope's own fields to those an answer names.

@@ -2,12 +2,18 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderName;
+use futures_util::future::{Either, select};
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 use crate::clock::Timestamp;
 use crate::key::CacheKey;
@@ -21,6 +27,8 @@ pub(crate) enum Landing {
     Stored(Landed),
     /// The answer is for the leader only: everybody runs on their own, at once and not one after the other.
     Alone,
+    /// Nothing was run: what the leader wanted is stored after all.
+    Found,
 }
 
 /// A stored answer as it is handed to followers.
@@ -55,10 +63,15 @@ pub(crate) struct Limits {
 pub(crate) struct Flights {
     under_way: Mutex<HashMap<CacheKey, Flight>>,
     next_id: AtomicU64,
+    ended: AtomicU64,
 }
 
+/// Tells a flight from its successors under the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlightId(u64);
+
 struct Flight {
-    id: u64,
+    id: FlightId,
     began: Timestamp,
     followers: Arc<AtomicUsize>,
     landing: watch::Receiver<Option<Landing>>,
@@ -66,28 +79,44 @@ struct Flight {
 
 impl Flights {
     /// Leads a fill of this key, or follows the one under way.
-    pub(crate) fn join(self: &Arc<Self>, key: &CacheKey, now: Timestamp, limits: Limits) -> Role {
+    ///
+    /// `in_vain` is a flight that was followed and brought nothing of use: it is not followed again while it ends.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        now: Timestamp,
+        limits: Limits,
+        in_vain: Option<FlightId>,
+    ) -> Role {
         let mut under_way = self.lock();
         match under_way.entry(key.clone()) {
-            Slot::Occupied(flight) if now.since(flight.get().began) < limits.leader => {
+            Slot::Occupied(flight)
+                if now.since(flight.get().began) < limits.leader && Some(flight.get().id) != in_vain =>
+            {
                 let flight = flight.get();
                 if flight.followers.fetch_add(1, Relaxed) >= limits.followers {
                     flight.followers.fetch_sub(1, Relaxed);
                     return Role::Crowded;
                 }
                 Role::Follow(Follower {
+                    flight: flight.id,
                     followers: Arc::clone(&flight.followers),
                     landing: flight.landing.clone(),
                 })
             }
             slot => {
                 let (landed, landing) = watch::channel(None);
-                let id = self.next_id.fetch_add(1, Relaxed);
+                let id = FlightId(self.next_id.fetch_add(1, Relaxed));
                 let flight = Flight { id, began: now, followers: Arc::default(), landing };
                 slot.insert_entry(flight);
                 Role::Lead(Lead { flights: Arc::clone(self), key: key.clone(), id, landed })
             }
         }
+    }
+
+    /// Counts the flights that have ended: while it stands, what a lookup did not find was not stored since.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Acquire)
     }
 
     /// How many fills are under way.
@@ -104,7 +133,7 @@ impl Flights {
 pub(crate) struct Lead {
     flights: Arc<Flights>,
     key: CacheKey,
-    id: u64,
+    id: FlightId,
     landed: watch::Sender<Option<Landing>>,
 }
 
@@ -123,11 +152,13 @@ impl Drop for Lead {
         if under_way.get(&self.key).is_some_and(|flight| flight.id == self.id) {
             under_way.remove(&self.key);
         }
+        self.flights.ended.fetch_add(1, Release);
     }
 }
 
 /// A place in the queue of a flight.
 pub(crate) struct Follower {
+    flight: FlightId,
     followers: Arc<AtomicUsize>,
     landing: watch::Receiver<Option<Landing>>,
 }
@@ -141,11 +172,17 @@ pub(crate) enum Woken {
 }
 
 impl Follower {
-    pub(crate) async fn wait(mut self, at_most: Duration) -> Woken {
-        match tokio::time::timeout(at_most, self.landing.wait_for(Option::is_some)).await {
-            Ok(Ok(landing)) => landing.clone().map_or(Woken::Lost, Woken::By),
-            Ok(Err(_)) => Woken::Lost,
-            Err(_) => Woken::TimedOut,
+    pub(crate) fn flight(&self) -> FlightId {
+        self.flight
+    }
+
+    /// Waits until the flight ends, or until the patience that all waits of a request share.
+    pub(crate) async fn wait(mut self, patience: Pin<&mut Sleep>) -> Woken {
+        let landing = pin!(self.landing.wait_for(Option::is_some));
+        match select(landing, patience).await {
+            Either::Left((Ok(landing), _)) => landing.clone().map_or(Woken::Lost, Woken::By),
+            Either::Left((Err(_), _)) => Woken::Lost,
+            Either::Right(_) => Woken::TimedOut,
         }
     }
 }
@@ -170,17 +207,21 @@ mod tests {
     }
 
     fn lead(flights: &Arc<Flights>, now: Timestamp) -> Lead {
-        match flights.join(&key("k"), now, LIMITS) {
+        match flights.join(&key("k"), now, LIMITS, None) {
             Role::Lead(lead) => lead,
             _ => panic!("not the leader"),
         }
     }
 
     fn follow(flights: &Arc<Flights>, now: Timestamp) -> Follower {
-        match flights.join(&key("k"), now, LIMITS) {
+        match flights.join(&key("k"), now, LIMITS, None) {
             Role::Follow(follower) => follower,
             _ => panic!("not a follower"),
         }
+    }
+
+    async fn wait(follower: Follower) -> Woken {
+        follower.wait(pin!(tokio::time::sleep(Duration::from_secs(5)))).await
     }
 
     #[actix_web::test]
@@ -189,7 +230,7 @@ mod tests {
         let leader = lead(&flights, now);
         let follower = follow(&flights, now);
         drop(leader);
-        assert!(matches!(follower.wait(Duration::from_secs(5)).await, Woken::Lost));
+        assert!(matches!(wait(follower).await, Woken::Lost));
         assert_eq!(flights.len(), 0);
     }
 
@@ -200,7 +241,7 @@ mod tests {
         leader.land(Landing::Alone);
         let late = follow(&flights, now);
         drop(leader);
-        assert!(matches!(late.wait(Duration::from_secs(5)).await, Woken::By(Landing::Alone)));
+        assert!(matches!(wait(late).await, Woken::By(Landing::Alone)));
     }
 
     #[test]
@@ -219,7 +260,7 @@ mod tests {
         let _leader = lead(&flights, now);
         let first = follow(&flights, now);
         let _second = follow(&flights, now);
-        assert!(matches!(flights.join(&key("k"), now, LIMITS), Role::Crowded));
+        assert!(matches!(flights.join(&key("k"), now, LIMITS, None), Role::Crowded));
         drop(first);
         let _third = follow(&flights, now);
     }
@@ -230,7 +271,24 @@ mod tests {
         let leader = lead(&flights, now);
         let follower = follow(&flights, now);
         let thread = std::thread::spawn(move || leader.land(Landing::Alone));
-        assert!(matches!(follower.wait(Duration::from_secs(5)).await, Woken::By(Landing::Alone)));
+        assert!(matches!(wait(follower).await, Woken::By(Landing::Alone)));
         thread.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_flight_followed_in_vain_is_not_followed_again_while_it_ends() {
+        let (flights, now) = (Arc::new(Flights::default()), Timestamp::default());
+        let ending = lead(&flights, now);
+        ending.land(Landing::Alone);
+        let in_vain = follow(&flights, now).flight();
+        let successor = match flights.join(&key("k"), now, LIMITS, Some(in_vain)) {
+            Role::Lead(lead) => lead,
+            _ => panic!("not the leader"),
+        };
+        drop(ending);
+        assert_eq!((flights.len(), flights.ended()), (1, 1));
+        let _follower = follow(&flights, now);
+        drop(successor);
+        assert_eq!((flights.len(), flights.ended()), (0, 2));
     }
 }

@@ -23,7 +23,7 @@ use crate::likeness::likeness;
 use crate::policy::conditional::Answer;
 use crate::policy::facts::ResponseFacts;
 use crate::policy::invalidate;
-use crate::policy::reuse::Reuse;
+use crate::policy::reuse::{self, Reuse};
 use crate::policy::rules::Wishes;
 use crate::policy::storable::{self, Circumstances, Verdict};
 use crate::preconditions::{add_validators, take_conditions};
@@ -78,18 +78,29 @@ where
     let stale_on_trouble = stale.as_ref().filter(|_| reuse == Reuse::Stale { if_error: true });
     // An `Err` takes its request with it.
     let spare = stale_on_trouble.map(|_| likeness(&req));
-    let reason = if stale.is_some() { FillReason::Refresh } else { FillReason::Miss };
+    let reason = match asked.personal.reason() {
+        Some(bypass) => FillReason::Bypass(bypass),
+        None if stale.is_some() => FillReason::Refresh,
+        None => FillReason::Miss,
+    };
 
     let (answer, mut wishes) = run(layer, req, reason).await;
 
-    if let (Some(stale), Some(spare), true) = (stale_on_trouble, spare, is_trouble(&answer)) {
+    if let (Some(spare), true) = (spare, is_trouble(&answer)) {
         engine.backing_off.remember(&fill.flight, fill.began.at, BACK_OFF);
-        fill.release();
-        let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
-        let age = stale.age(engine.clock.at());
-        let answer = respond::answer(scope, req.method(), conditions.as_ref(), stale);
-        let outcome = Outcome::Hit { collapsed: false };
-        return Ok(respond::from_stored(scope, req, stale, age, answer, outcome));
+        // It may have been invalidated while the handler ran.
+        let still = engine.find(&fill.key, spare.headers()).await.stored;
+        let now = engine.clock.at();
+        let serves = |stored: &Arc<StoredResponse>| {
+            reuse::judge(stored, asked.personal, asked.client.as_ref(), now).serves_on_trouble()
+        };
+        if let Some(stale) = still.filter(serves) {
+            fill.release();
+            let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
+            let answer = respond::answer(scope, req.method(), conditions.as_ref(), &stale);
+            let outcome = Outcome::Hit { collapsed: false };
+            return Ok(respond::from_stored(scope, req, &stale, stale.age(now), answer, outcome));
+        }
     }
     let response = match answer {
         Ok(response) => response,
@@ -146,9 +157,12 @@ fn stored_answer<B: MessageBody + 'static>(
     if let Some((name, value)) = admission.told() {
         head.headers_mut().append(name, value);
     }
+    let is_ours = matches!(received, Received::Stored(_));
     match received.whole() {
         Ok(bytes) => {
-            let stored = admission.complete(bytes.clone());
+            // A few bytes may be a slice of a large buffer: kept, they would keep it all.
+            let kept = if is_ours { bytes.clone() } else { Bytes::copy_from_slice(&bytes) };
+            let stored = admission.complete(kept);
             let answer = respond::answer(scope, req.method(), conditions, &stored);
             if answer != Answer::Whole {
                 return respond::from_stored(scope, req, &stored, Duration::ZERO, answer, Outcome::Miss);

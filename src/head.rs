@@ -54,9 +54,12 @@ impl RequestFields {
 }
 
 /// Fields by which proxies tell, and clients pretend, under which scheme and host they were asked.
-pub(crate) const FORWARDING: [&str; 11] = [
+pub(crate) const FORWARDING: [&str; 14] = [
     "forwarded",
     "x-forwarded-host",
+    "x-forwarded-server",
+    "x-original-host",
+    "x-http-host-override",
     "x-forwarded-proto",
     "x-forwarded-scheme",
     "x-forwarded-protocol",

@@ -92,6 +92,7 @@
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
+mod behind;
 mod body;
 mod checks;
 mod clock;

@@ -7,13 +7,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_service::{Service, Transform};
+use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::{Error, rt};
 use futures_util::future::LocalBoxFuture;
 
+use crate::behind;
 use crate::body::CacheBody;
 use crate::config::CacheConfig;
 use crate::exchange::{Leading, Start, exchange};
@@ -147,7 +149,8 @@ where
     fn slow(&self, req: ServiceRequest, start: Start) -> CacheFuture<B> {
         let leading = Rc::new(Cell::new(false));
         let exchange = exchange(Rc::clone(&self.layer), req, start, Rc::clone(&leading));
-        CacheFuture(Kind::Slow(Some(Box::pin(exchange)), leading))
+        let most = self.layer.scope.settings.coalescing.limits.leader;
+        CacheFuture(Kind::Slow(Some(Box::pin(exchange)), leading, most))
     }
 }
 
@@ -156,7 +159,8 @@ pub struct CacheFuture<B: MessageBody + 'static>(Kind<B>);
 
 enum Kind<B> {
     Ready(Option<ServiceResponse<CacheBody<B>>>),
-    Slow(Option<LocalBoxFuture<'static, Exchanged<B>>>, Leading),
+    /// With the time that it may go on without its client.
+    Slow(Option<LocalBoxFuture<'static, Exchanged<B>>>, Leading, Duration),
 }
 
 // Nothing in it is pinned in place: the exchange has a box of its own.
@@ -170,7 +174,7 @@ impl<B: MessageBody + 'static> Future for CacheFuture<B> {
             Kind::Ready(response) => {
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
             }
-            Kind::Slow(exchange, _) => match exchange {
+            Kind::Slow(exchange, ..) => match exchange {
                 Some(running) => running.as_mut().poll(cx).map(|answer| {
                     *exchange = None;
                     answer
@@ -181,16 +185,19 @@ impl<B: MessageBody + 'static> Future for CacheFuture<B> {
     }
 }
 
+async fn finish_within<T>(most: Duration, run: impl Future<Output = T>) {
+    let _ = tokio::time::timeout(most, run).await;
+}
+
 /// A client that leaves takes its own run with it, but not one that others wait for: that one ends on its own.
 impl<B: MessageBody + 'static> Drop for CacheFuture<B> {
     fn drop(&mut self) {
-        if let Kind::Slow(exchange, leading) = &mut self.0
+        if let Kind::Slow(exchange, leading, most) = &mut self.0
             && let Some(exchange) = exchange.take()
             && leading.get()
-            && !std::thread::panicking()
-            && rt::System::try_current().is_some()
         {
-            rt::spawn(exchange);
+            // No client is left to end it.
+            behind::go_on(finish_within(*most, exchange));
         }
     }
 }

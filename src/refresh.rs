@@ -11,7 +11,7 @@ use actix_web::{Error, rt};
 
 use crate::body;
 use crate::engine::{BACK_OFF, Engine, Found};
-use crate::flight::{Lead, Role};
+use crate::flight::{Landing, Lead, Role};
 use crate::handler::{Layer, fill};
 use crate::key::CacheKey;
 use crate::policy::reuse::Reuse;
@@ -35,7 +35,7 @@ impl Refresh {
         if engine.refreshes.load(Relaxed) >= MOST_REFRESHES || engine.backing_off.contains(key, now) {
             return None;
         }
-        match engine.flights.join(key, now, scope.settings.coalescing.limits) {
+        match engine.flights.join(key, now, scope.settings.coalescing.limits, None) {
             Role::Lead(lead) => {
                 // Success forgets it again; failure, panic and hanging need nobody to remember.
                 engine.backing_off.remember(key, now, BACK_OFF);
@@ -59,13 +59,25 @@ impl Refresh {
         S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
-        rt::spawn(async move {
+        // No client is there to leave: one that hangs would keep its place for ever.
+        let most = layer.scope.settings.coalescing.limits.leader;
+        rt::spawn(tokio::time::timeout(most, async move {
             let lead = self.lead.take();
             let stale = Reuse::Stale { if_error: false };
             if let Ok(response) = fill(&layer, req, asked, found, stale, lead).await {
                 body::exhaust(response.into_body()).await;
             }
-        });
+        }));
+    }
+}
+
+impl Refresh {
+    /// Gives the duty back: it was done already.
+    pub(crate) fn give_back(self, key: &CacheKey) {
+        if let Some(lead) = &self.lead {
+            lead.land(Landing::Found);
+        }
+        self.engine.backing_off.forget(key);
     }
 }
 

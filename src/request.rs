@@ -29,6 +29,13 @@ pub(crate) struct Asked {
     pub(crate) head: bool,
 }
 
+impl Asked {
+    /// Whether what this request is answered says nothing of what others would be.
+    pub(crate) fn is_for_one(&self) -> bool {
+        self.personal.reason().is_some() || self.head
+    }
+}
+
 /// What is to be done with a request before any lookup.
 pub(crate) enum Plan {
     Use(Asked),
@@ -239,7 +246,10 @@ fn write_forwarded(headers: &HeaderMap, authority: &[u8], key: &mut KeyWriter) {
 
 /// Whether a proxy's field says nothing new when it repeats the authority; as a scheme it would.
 fn names_a_host(name: &str) -> bool {
-    matches!(name, "x-forwarded-host" | "x-host")
+    matches!(
+        name,
+        "x-forwarded-host" | "x-forwarded-server" | "x-original-host" | "x-http-host-override" | "x-host"
+    )
 }
 
 fn names_a_node(pair: &[u8]) -> bool {

@@ -56,6 +56,7 @@ const FLOORS: &[&str] = &[
     "engine.rs",
     "scope.rs",
     // One exchange.
+    "behind.rs",
     "fill.rs",
     "body.rs",
     "handle.rs",

@@ -20,6 +20,13 @@ pub(crate) enum Reuse {
     NotForThis,
 }
 
+impl Reuse {
+    /// Whether a stored response may be served where a run has failed.
+    pub(crate) fn serves_on_trouble(self) -> bool {
+        !matches!(self, Self::Stale { if_error: false } | Self::NotForThis)
+    }
+}
+
 /// Judges a stored response for a request. `client` are its directives, where the scope obeys them.
 pub(crate) fn judge(
     stored: &StoredResponse,

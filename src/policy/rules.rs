@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
+use crate::status::BypassReason;
+
 /// Where a lifetime comes from when the answer does not say, or although it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScopeTtl {
@@ -78,7 +80,12 @@ pub(crate) struct Personal {
 }
 
 impl Personal {
-    pub(crate) fn any(self) -> bool {
-        self.authorization || self.cookie
+    /// Why the request bypasses the cache, unless an entry for everyone is found.
+    pub(crate) fn reason(self) -> Option<BypassReason> {
+        match self {
+            Self { authorization: true, .. } => Some(BypassReason::Authorization),
+            Self { cookie: true, .. } => Some(BypassReason::Cookie),
+            _ => None,
+        }
     }
 }

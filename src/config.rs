@@ -129,7 +129,7 @@ impl fmt::Debug for CacheConfig {
 
 fn defaults() -> Settings {
     Settings {
-        namespace: Namespace::new(Vec::new()),
+        namespace: Namespace::root(Vec::new()),
         namespace_policy: NamespacePolicy::Concat,
         rules: Rules {
             ttl: ScopeTtl::Fallback(Duration::from_secs(60)),
@@ -194,9 +194,14 @@ enum Source {
 impl CacheConfigBuilder {
     /// The namespace of all keys. Default: none.
     ///
-    /// In a child, a further name, added or put in place as the policy says.
+    /// Called again, a further name inside the first. Tags belong to the namespace a configuration was built with, and
+    /// are shared by all its children; in a child, a name is added or put in place as the policy says.
     pub fn namespace(mut self, name: impl Into<String>) -> Self {
-        self.settings.namespace = self.settings.namespace.child(name.into(), self.settings.namespace_policy);
+        let namespace = &self.settings.namespace;
+        self.settings.namespace = match self.source {
+            Source::Storage(_) => Namespace::root([namespace.parts(), &[name.into()]].concat()),
+            Source::Engine(_) => namespace.child(name.into(), self.settings.namespace_policy),
+        };
         self
     }
 
@@ -552,7 +557,8 @@ impl CacheConfigBuilder {
         self
     }
 
-    /// After how long a run is given up as hung, and the next request starts a new one. Default: 30 seconds.
+    /// After how long a run is given up as hung, and the next request starts a new one; a run that has no client any
+    /// more, and a refresh, end then. Default: 30 seconds.
     pub fn leader_age(mut self, most: Duration) -> Self {
         self.settings.coalescing.limits.leader = most;
         self

@@ -1,7 +1,6 @@
 //! One exchange: checks, lookup, waiting or leading, answer.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,16 +9,15 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::{Error, HttpRequest, HttpResponse};
-use tokio::time::Sleep;
 
 use crate::body::CacheBody;
 use crate::clock::Timestamp;
-use crate::engine::{Found, selected};
-use crate::flight::{FlightId, Landed, Landing, Role, Woken};
+use crate::engine::Found;
+use crate::flight::{Landing, Role};
 use crate::handler::{Exchanged, Layer, bypass, fill};
-use crate::key::CacheKey;
 use crate::likeness::likeness;
 use crate::policy::reuse::{self, Reuse};
+use crate::queue::{Next, Queue};
 use crate::refresh::Refresh;
 use crate::request::{self, Asked, Plan};
 use crate::respond::{self, Outcome};
@@ -78,10 +76,6 @@ where
     }
 }
 
-/// A new leader is tried this often after one was lost, or was overtaken by an invalidation; then everybody runs on
-/// their own.
-const MOST_RETRIES: usize = 1;
-
 /// Answers a request that has a key: from the storage, from another's fill, or by its own.
 async fn answer<S, B>(
     layer: Rc<Layer<S>>,
@@ -97,10 +91,7 @@ where
     let scope = Arc::clone(&layer.scope);
     let engine = &scope.engine;
     let coalescing = &scope.settings.coalescing;
-    let mut patience: Option<Pin<Box<Sleep>>> = None;
-    let mut retries = 0;
-    let mut in_vain: Option<FlightId> = None;
-    let mut elsewhere: Option<CacheKey> = None;
+    let mut queue = Queue::default();
     loop {
         // What was found by the synchronous part was found before anybody counted.
         let (mut found, ended) = match known.take() {
@@ -111,7 +102,7 @@ where
             }
         };
         if found.at.is_none() && found.stored.is_none() {
-            found.at = elsewhere.clone();
+            found.at = queue.own_variant();
         }
         let now = engine.clock.at();
         let mut reuse = judge(&found, &asked, now);
@@ -155,7 +146,7 @@ where
         let Some(wait) = coalescing.wait.filter(|_| !alone) else {
             return fill(&layer, req, asked, found, reuse, None).await;
         };
-        let woken = match engine.flights.join(&key, now, coalescing.limits, in_vain) {
+        match engine.flights.join(&key, now, coalescing.limits, queue.followed()) {
             Role::Lead(lead) => {
                 let _leading = Leads::on(&leading);
                 if ended != Some(engine.flights.ended()) {
@@ -174,41 +165,13 @@ where
                 return fill(&layer, req, asked, found, reuse, Some(lead)).await;
             }
             Role::Follow(follower) => {
-                in_vain = Some(follower.flight());
-                let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
-                follower.wait(patience.as_mut()).await
-            }
-            Role::Crowded => Woken::TimedOut,
-        };
-        match woken {
-            Woken::By(Landing::Stored(landed)) => match fit(&landed, &asked.key, &key, &req) {
-                Fit::Same => match engine.is_current(landed.entry.stamp(), landed.entry.fences()).await {
-                    Ok(true) => return Ok(hit(&scope, req, &asked, &landed.response, true)),
-                    // Invalidated since: one of those who waited runs anew.
-                    Ok(false) if retries < MOST_RETRIES => {
-                        retries += 1;
-                        continue;
-                    }
-                    Ok(false) | Err(_) => {}
-                },
-                // Its own fill is known by its own key, before the storage knows of variants.
-                Fit::Variant(variant) if elsewhere.as_ref() != Some(&variant) => {
-                    elsewhere = Some(variant);
-                    continue;
+                match queue.follow(follower, wait, engine, &asked.key, &key, &req).await {
+                    Next::Serve(stored) => return Ok(hit(&scope, req, &asked, &stored, true)),
+                    Next::LookAgain => continue,
+                    Next::RunAlone => {}
                 }
-                Fit::Other if retries < MOST_RETRIES => {
-                    retries += 1;
-                    continue;
-                }
-                Fit::Variant(_) | Fit::Other => {}
-            },
-            Woken::By(Landing::Found) => continue,
-            // One of those who wait leads.
-            Woken::Lost if retries < MOST_RETRIES => {
-                retries += 1;
-                continue;
             }
-            Woken::By(Landing::Alone) | Woken::Lost | Woken::TimedOut => {}
+            Role::Crowded => {}
         }
         // Perhaps the refresh that this request waited for has failed: a stale answer does then, unless it was
         // invalidated meanwhile.
@@ -252,34 +215,6 @@ impl<'a> Leads<'a> {
 impl Drop for Leads<'_> {
     fn drop(&mut self) {
         self.0.set(false);
-    }
-}
-
-/// What the answer that another one's fill brought is to a request.
-enum Fit {
-    /// The one it would find.
-    Same,
-    /// Another variant; this is the key of its own.
-    Variant(CacheKey),
-    /// One under a name that the leader's handler chose anew.
-    Other,
-}
-
-/// Both looked under `key`, which may be a name that their handlers chose before: the leader's may have chosen
-/// another since.
-fn fit(landed: &Landed, own: &CacheKey, key: &CacheKey, req: &ServiceRequest) -> Fit {
-    if landed.entry.key() == key {
-        return Fit::Same;
-    }
-    if landed.own != *own {
-        return Fit::Other;
-    }
-    match &landed.selector {
-        None => Fit::Same,
-        Some((base, names)) => match selected(base, names, req.headers()) {
-            variant if variant == *landed.entry.key() => Fit::Same,
-            variant => Fit::Variant(variant),
-        },
     }
 }
 

@@ -158,7 +158,7 @@ impl CacheHandle {
         self.scope.invalidate_name(key).await
     }
 
-    /// Drops all that carries a tag, in every scope of the outermost namespace. Costs the same whatever it drops.
+    /// Drops all that carries a tag, in every scope of this configuration's root. Costs the same whatever it drops.
     ///
     /// # Errors
     /// As [`invalidate`](Self::invalidate).

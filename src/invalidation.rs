@@ -16,7 +16,7 @@
 pub enum Invalidation {
     /// All that is stored under a name of this scope's namespace.
     Key(String),
-    /// All that carries a tag, in every scope of the outermost namespace.
+    /// All that carries a tag, in every scope of this configuration's root.
     Tag(String),
     /// All that is stored for a URL: in this scope's namespace, in every method, variant and scheme.
     Url(String),

@@ -113,6 +113,7 @@ mod namespace;
 mod policy;
 mod preconditions;
 mod query;
+mod queue;
 mod recent;
 mod refresh;
 mod request;

@@ -17,6 +17,8 @@ pub enum NamespacePolicy {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Namespace {
     parts: Vec<String>,
+    /// How many of the parts are the root's: tags are shared by all who have these in common.
+    root: usize,
     /// The start of every key in it.
     prefix: Vec<u8>,
     /// The fences of this namespace and of all around it, the widest first.
@@ -24,22 +26,27 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    pub(crate) fn new(parts: Vec<String>) -> Self {
+    /// A namespace that scopes share tags in.
+    pub(crate) fn root(parts: Vec<String>) -> Self {
+        let root = parts.len();
+        Self::new(parts, root)
+    }
+
+    fn new(parts: Vec<String>, root: usize) -> Self {
         let prefix = key::namespace(&parts);
-        let widths = 1..=parts.len().max(1);
-        let fences = widths
+        let fences = (0..=parts.len())
             .map(|width| FenceId::of(b"namespace", &key::namespace(parts.get(..width).unwrap_or_default())))
             .collect();
-        Self { parts, prefix, fences }
+        Self { parts, root, prefix, fences }
     }
 
     pub(crate) fn child(&self, name: String, policy: NamespacePolicy) -> Self {
         match policy {
-            NamespacePolicy::Replace => Self::new(vec![name]),
+            NamespacePolicy::Replace => Self::root(vec![name]),
             NamespacePolicy::Concat => {
                 let mut parts = self.parts.clone();
                 parts.push(name);
-                Self::new(parts)
+                Self::new(parts, self.root)
             }
         }
     }
@@ -61,14 +68,14 @@ impl Namespace {
         self.fences.last().copied().unwrap_or(FenceId::ALL)
     }
 
-    /// The fence of a tag: tags belong to the outermost namespace, so that one scope can purge another's pages.
+    /// The fence of a tag: tags belong to the root, so that one scope can purge another's pages.
     pub(crate) fn tag_fence(&self, tag: &str) -> FenceId {
-        let root = key::namespace(self.parts.get(..1).unwrap_or_default());
+        let root = key::namespace(self.parts.get(..self.root).unwrap_or_default());
         FenceId::of(b"tag", &[root.as_slice(), tag.as_bytes()].concat())
     }
 
     /// The fence around the tags.
     pub(crate) fn root_fence(&self) -> FenceId {
-        self.fences.first().copied().unwrap_or(FenceId::ALL)
+        self.fences.get(self.root).copied().unwrap_or(FenceId::ALL)
     }
 }

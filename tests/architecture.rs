@@ -54,6 +54,7 @@ const FLOORS: &[&str] = &[
     "settings.rs",
     "request.rs",
     "engine.rs",
+    "queue.rs",
     "scope.rs",
     // One exchange.
     "behind.rs",
@@ -81,6 +82,7 @@ const KNOW_ACTIX: &[&str] = &[
     "likeness.rs",
     "middleware.rs",
     "preconditions.rs",
+    "queue.rs",
     "refresh.rs",
     "request.rs",
     "respond.rs",

@@ -232,3 +232,20 @@ async fn without_any_cache_the_extractor_is_a_500_whose_advice_is_in_the_log_onl
     let told = |line: &String| line.starts_with("ERROR") && line.contains("wrap its scope with FastCache");
     assert!(log_lines().iter().any(told));
 }
+
+#[tokio::test]
+async fn scopes_of_a_cache_without_a_name_share_tags_and_are_dropped_together() {
+    let config = CacheConfig::builder(MemoryStorage::new()).build().unwrap();
+    let (server, _) = serve(&config);
+    for target in ["/a/1", "/b/1"] {
+        assert_eq!(get(&server, target, &["tag t"]).await, "MISS");
+    }
+    assert_eq!(post(&server, "/b/write", &["drop-tag t"]).await, 200);
+    for target in ["/a/1", "/b/1"] {
+        assert_eq!(get(&server, target, &["tag t"]).await, "MISS", "{target}");
+    }
+    config.handle().invalidate_namespace().await.unwrap();
+    for target in ["/a/1", "/b/1"] {
+        assert_eq!(get(&server, target, &[]).await, "MISS", "{target}");
+    }
+}

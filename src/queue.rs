@@ -1,0 +1,114 @@
+//! A request that waits for another one's fill.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServiceRequest;
+use tokio::time::Sleep;
+
+use crate::engine::{Engine, selected};
+use crate::flight::{FlightId, Follower, Landed, Landing, Woken};
+use crate::key::CacheKey;
+use crate::stored::response::StoredResponse;
+
+/// A new leader is tried this often after one was lost, or was overtaken by an invalidation; then everybody runs on
+/// their own.
+const MOST_RETRIES: usize = 1;
+
+/// Whom a request has waited for, and how long it still will.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// One patience for all waits.
+    patience: Option<Pin<Box<Sleep>>>,
+    retries: usize,
+    /// A flight is followed once: what it brought was of no use.
+    followed: Option<FlightId>,
+    /// The key of the request's own variant, known from another's answer before the storage knows of variants.
+    own_variant: Option<CacheKey>,
+}
+
+/// What a request does after a wait.
+pub(crate) enum Next {
+    Serve(Arc<StoredResponse>),
+    /// Something has changed: it may find its answer, or lead.
+    LookAgain,
+    RunAlone,
+}
+
+impl Queue {
+    pub(crate) fn followed(&self) -> Option<FlightId> {
+        self.followed
+    }
+
+    pub(crate) fn own_variant(&self) -> Option<CacheKey> {
+        self.own_variant.clone()
+    }
+
+    /// Waits for the leader of `key`, under which a request looked whose own key is `own`.
+    pub(crate) async fn follow(
+        &mut self,
+        follower: Follower,
+        wait: Duration,
+        engine: &Engine,
+        own: &CacheKey,
+        key: &CacheKey,
+        req: &ServiceRequest,
+    ) -> Next {
+        self.followed = Some(follower.flight());
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        let landed = match follower.wait(patience.as_mut()).await {
+            Woken::By(Landing::Stored(landed)) => landed,
+            Woken::By(Landing::Found) => return Next::LookAgain,
+            Woken::Lost => return self.retry(),
+            Woken::By(Landing::Alone) | Woken::TimedOut => return Next::RunAlone,
+        };
+        match fit(&landed, own, key, req) {
+            Fit::Same => match engine.is_current(landed.entry.stamp(), landed.entry.fences()).await {
+                Ok(true) => Next::Serve(landed.response),
+                // Invalidated since: one of those who waited runs anew.
+                Ok(false) => self.retry(),
+                Err(_) => Next::RunAlone,
+            },
+            Fit::Variant(variant) if self.own_variant.as_ref() != Some(&variant) => {
+                self.own_variant = Some(variant);
+                Next::LookAgain
+            }
+            Fit::Variant(_) => Next::RunAlone,
+            Fit::Other => self.retry(),
+        }
+    }
+
+    fn retry(&mut self) -> Next {
+        self.retries += 1;
+        if self.retries > MOST_RETRIES { Next::RunAlone } else { Next::LookAgain }
+    }
+}
+
+/// What the answer that another one's fill brought is to a request.
+enum Fit {
+    /// The one it would find.
+    Same,
+    /// Another variant; this is the key of its own.
+    Variant(CacheKey),
+    /// One under a name that the leader's handler chose anew.
+    Other,
+}
+
+/// Both looked under `key`, which may be a name that their handlers chose before: the leader's may have chosen
+/// another since.
+fn fit(landed: &Landed, own: &CacheKey, key: &CacheKey, req: &ServiceRequest) -> Fit {
+    if landed.entry.key() == key {
+        return Fit::Same;
+    }
+    if landed.own != *own {
+        return Fit::Other;
+    }
+    match &landed.selector {
+        None => Fit::Same,
+        Some((base, names)) => match selected(base, names, req.headers()) {
+            variant if variant == *landed.entry.key() => Fit::Same,
+            variant => Fit::Variant(variant),
+        },
+    }
+}

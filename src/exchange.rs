@@ -189,7 +189,7 @@ where
 /// What the stored response that was found is good for.
 fn judge(found: &Found, asked: &Asked, now: Timestamp) -> Reuse {
     let judge =
-        |stored: &Arc<StoredResponse>| reuse::judge(stored, asked.personal, asked.client.as_ref(), now);
+        |stored: &Arc<StoredResponse>| reuse::judge(stored, asked.personal, asked.client.as_deref(), now);
     found.stored.as_ref().map_or(Reuse::NotForThis, judge)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::web::Bytes;
+use actix_web::web::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use crate::clock::{Now, Timestamp};
@@ -20,7 +20,7 @@ use crate::policy::fields::members;
 use crate::policy::rules::SetCookiePolicy;
 use crate::policy::storable::Verdict;
 use crate::scope::Scope;
-use crate::settings::EtagMode;
+use crate::settings::{EtagMode, KeyRule};
 use crate::status::NotStoredReason;
 use crate::storage::fence::{FenceId, Stamp};
 use crate::stored::entry::{Content, Entry, Varies};
@@ -102,10 +102,12 @@ impl Fill {
         }
         let mut fences = settings.namespace.fences().to_vec();
         fences.push(self.url);
-        for target in [self.key.target_fence(), base.target_fence()] {
-            if !fences.contains(&target) {
-                fences.push(target);
-            }
+        // Where the URL is the key's target, its fence is that one, and was made already.
+        if !matches!(settings.key, KeyRule::Url) {
+            fences.push(self.key.target_fence());
+        }
+        if base != self.key {
+            fences.push(base.target_fence());
         }
         let tags = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
         let mut freshness = verdict.freshness;
@@ -166,6 +168,7 @@ impl Admission {
         let Admission { fill, mut response, base, at, names, fences, tags, .. } = self;
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
+        pack(&mut response.headers);
         let keep_until = keep_until(&response);
         let entry = |key: CacheKey, fences: Vec<FenceId>, content: Content| {
             let fences = fences.into_boxed_slice();
@@ -279,7 +282,7 @@ fn storable_fields(
                 || **name == header::AGE
                 || strip_cookies && **name == header::SET_COOKIE)
         })
-        .map(|(name, value)| (name.clone(), own(value)))
+        .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     if !headers.contains_key(header::DATE)
         && let Ok(date) = HeaderValue::from_str(&date::format(now))
@@ -290,11 +293,22 @@ fn storable_fields(
     fields
 }
 
-/// A field value in a buffer of its own: one that came off a connection is a slice of all that was read with it.
-fn own(value: &HeaderValue) -> HeaderValue {
-    let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
-    own.set_sensitive(value.is_sensitive());
-    own
+/// Moves the values into one buffer of their own, counted from the start.
+///
+/// A value that came off a connection is a slice of all that was read with it; and values with buffers of their own
+/// are dearer to clone and to drop, which every hit does.
+pub(crate) fn pack(fields: &mut [(HeaderName, HeaderValue)]) {
+    let mut buffer = BytesMut::with_capacity(fields.iter().map(|(_, value)| value.len()).sum());
+    for (_, value) in fields.iter() {
+        buffer.extend_from_slice(value.as_bytes());
+    }
+    let mut buffer = buffer.split().freeze();
+    for (_, value) in fields {
+        if let Ok(mut packed) = HeaderValue::from_maybe_shared(buffer.split_to(value.len())) {
+            packed.set_sensitive(value.is_sensitive());
+            *value = packed;
+        }
+    }
 }
 
 /// The `Vary` line that adds the scope's own fields to those an answer names.

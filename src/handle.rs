@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
-use crate::fill::merged_vary;
+use crate::fill::{add_etag, merged_vary, pack};
 use crate::invalidation::Invalidation;
 use crate::policy::date;
 use crate::policy::reuse::{self, Reuse};
@@ -259,8 +259,12 @@ fn complete_fields(response: &mut StoredResponse, scope: &Scope, now: i64) {
     {
         response.headers.push((header::DATE, date));
     }
+    if let Some(field) = &scope.settings.status_field {
+        response.headers.retain(|(name, _)| *name != field.name);
+    }
     response.headers.extend(merged_vary(&HeaderMap::new(), &scope.settings.vary));
-    crate::fill::add_etag(response, scope.settings.etag);
+    add_etag(response, scope.settings.etag);
+    pack(&mut response.headers);
 }
 
 impl fmt::Debug for CacheHandle {

@@ -92,7 +92,7 @@ where
         let still = engine.find(&fill.key, spare.headers()).await.stored;
         let now = engine.clock.at();
         let serves = |stored: &Arc<StoredResponse>| {
-            reuse::judge(stored, asked.personal, asked.client.as_ref(), now).serves_on_trouble()
+            reuse::judge(stored, asked.personal, asked.client.as_deref(), now).serves_on_trouble()
         };
         if let Some(stale) = still.filter(serves) {
             fill.release();
@@ -170,7 +170,7 @@ fn stored_answer<B: MessageBody + 'static>(
             if let Some(etag) = stored.header(header::ETAG.as_str()) {
                 head.headers_mut().insert(header::ETAG, etag.clone());
             }
-            respond::tell(scope, head.headers_mut(), Outcome::Miss, None);
+            respond::tell_miss(scope, head.headers_mut());
             let body = if bodiless(head.status()) { CacheBody::none() } else { CacheBody::whole(bytes) };
             ServiceResponse::new(req, head.set_body(body))
         }
@@ -183,7 +183,7 @@ fn stored_answer<B: MessageBody + 'static>(
                 drop(body);
                 return respond::from_stored(scope, req, &announced, Duration::ZERO, answer, Outcome::Miss);
             }
-            respond::tell(scope, head.headers_mut(), Outcome::Miss, None);
+            respond::tell_miss(scope, head.headers_mut());
             ServiceResponse::new(req, head.set_body(body))
         }
     }

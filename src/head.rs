@@ -45,7 +45,7 @@ impl RequestFields {
                 | "x-http-method-override"
                 | "x-http-method"
                 | "x-method-override" => fields.overrides = true,
-                name if FORWARDING.contains(&name) => fields.forwarded = true,
+                name if name.starts_with(['x', 'f']) && FORWARDING.contains(&name) => fields.forwarded = true,
                 _ => {}
             }
         }

@@ -128,7 +128,7 @@ where
             return self.slow(req, Start::Found(asked, found));
         };
         let now = scope.engine.clock.at();
-        let Reuse::Fresh { age } = reuse::judge(stored, asked.personal, asked.client.as_ref(), now) else {
+        let Reuse::Fresh { age } = reuse::judge(stored, asked.personal, asked.client.as_deref(), now) else {
             return self.slow(req, Start::Found(asked, found));
         };
         let conditions = asked.fields.conditional.then(|| req.headers());

@@ -25,7 +25,7 @@ pub(crate) struct Asked {
     pub(crate) fields: RequestFields,
     pub(crate) personal: Personal,
     /// The client's own directives, where the scope obeys them.
-    pub(crate) client: Option<RequestDirectives>,
+    pub(crate) client: Option<Box<RequestDirectives>>,
     pub(crate) head: bool,
 }
 
@@ -83,7 +83,9 @@ pub(crate) fn ask(
     let client = match &settings.obey_client {
         ObeyClient::Never => None,
         ObeyClient::When(trusted) if !trusted(req) => None,
-        ObeyClient::Always | ObeyClient::When(_) => fields.cache_control.then(|| directives(req.headers())),
+        ObeyClient::Always | ObeyClient::When(_) => {
+            fields.cache_control.then(|| Box::new(directives(req.headers())))
+        }
     };
     if client.as_ref().is_some_and(|client| client.no_store) {
         return Err(BypassReason::ClientNoStore);

@@ -80,7 +80,7 @@ pub(crate) fn from_stored<B>(
     if outcome != Outcome::Miss {
         headers.append(header::AGE, age_value(age.as_secs()));
     }
-    tell(scope, headers, outcome, Some((stored, age)));
+    tell(scope, headers, outcome, || remaining(stored, age));
     ServiceResponse::new(req, response)
 }
 
@@ -102,29 +102,28 @@ fn sends(answer: Answer, name: &HeaderName) -> bool {
     }
 }
 
-/// Writes the status fields of an answer that is or will be stored.
-pub(crate) fn tell(
-    scope: &Scope,
-    headers: &mut HeaderMap,
-    outcome: Outcome,
-    stored: Option<(&StoredResponse, Duration)>,
-) {
+/// Writes the status fields of an answer that was just made and is stored, in place of any it came with.
+pub(crate) fn tell_miss(scope: &Scope, headers: &mut HeaderMap) {
+    if let Some(field) = &scope.settings.status_field {
+        headers.remove(&field.name);
+    }
+    tell(scope, headers, Outcome::Miss, || 0);
+}
+
+/// Writes the status fields; `headers` has none of that name, for none is stored.
+fn tell(scope: &Scope, headers: &mut HeaderMap, outcome: Outcome, ttl: impl Fn() -> i64) {
     if let Some(field) = &scope.settings.status_field {
         let value = match outcome {
             Outcome::Hit { .. } => &field.hit,
             Outcome::Miss => &field.miss,
         };
-        headers.insert(field.name.clone(), value.clone());
+        headers.append(field.name.clone(), value.clone());
     }
     if let Some(name) = &scope.settings.cache_status {
-        let ttl = stored.map(|(stored, age)| remaining(stored, age));
-        let told = match (outcome, ttl) {
-            (Outcome::Hit { collapsed: false }, Some(ttl)) => format!("hit; ttl={ttl}"),
-            (Outcome::Hit { collapsed: true }, Some(ttl)) => {
-                format!("fwd=uri-miss; collapsed; ttl={ttl}")
-            }
-            (Outcome::Hit { .. }, None) => "hit".to_owned(),
-            (Outcome::Miss, _) => "fwd=uri-miss; stored".to_owned(),
+        let told = match outcome {
+            Outcome::Hit { collapsed: false } => format!("hit; ttl={}", ttl()),
+            Outcome::Hit { collapsed: true } => format!("fwd=uri-miss; collapsed; ttl={}", ttl()),
+            Outcome::Miss => "fwd=uri-miss; stored".to_owned(),
         };
         append_cache_status(headers, name, &told);
     }

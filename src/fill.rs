@@ -6,21 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::web::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use sha2::Digest;
 
 use crate::clock::{Now, Timestamp};
 use crate::engine::{Engine, selected};
+use crate::fields::{add_etag, merged_vary, pack, storable};
 use crate::flight::{Landed, Landing, Lead};
-use crate::head;
 use crate::key::{CacheKey, MAX_KEY_BYTES};
-use crate::policy::date;
-use crate::policy::fields::members;
-use crate::policy::rules::SetCookiePolicy;
 use crate::policy::storable::Verdict;
 use crate::scope::Scope;
-use crate::settings::{EtagMode, KeyRule};
+use crate::settings::KeyRule;
 use crate::status::NotStoredReason;
 use crate::storage::fence::{FenceId, Stamp};
 use crate::stored::entry::{Content, Entry, Varies};
@@ -114,12 +111,9 @@ impl Fill {
         freshness.received = self.scope.engine.clock.at();
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
-        let response = StoredResponse {
-            status,
-            headers: storable_fields(headers, &self.scope, self.scope.engine.clock.now().unix, told.clone()),
-            body: Bytes::new(),
-            freshness,
-        };
+        let mut fields = storable(headers, settings, self.scope.engine.clock.now().unix);
+        fields.extend(told.clone());
+        let response = StoredResponse { status, headers: fields, body: Bytes::new(), freshness };
         Ok(Admission { fill: self, response, told, base, at, names, fences, tags })
     }
 }
@@ -260,90 +254,4 @@ fn spread(lifetime: Duration, jitter: f64, key: &CacheKey, now: Timestamp) -> Du
     #[allow(clippy::cast_precision_loss)] // a fraction, not a number
     let fraction = hasher.finish() as f64 / u64::MAX as f64;
     lifetime.mul_f64((jitter * fraction).clamp(0.0, 1.0))
-}
-
-/// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1).
-fn storable_fields(
-    headers: &HeaderMap,
-    scope: &Scope,
-    now: i64,
-    vary: Option<(HeaderName, HeaderValue)>,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let settings = &scope.settings;
-    let named = head::connection_names(headers);
-    let status_field = settings.status_field.as_ref().map(|field| &field.name);
-    let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
-    let mut fields: Vec<_> = headers
-        .iter()
-        .filter(|(name, _)| {
-            !(head::is_connection_field(name.as_str())
-                || named.contains(name)
-                || status_field == Some(name)
-                || **name == header::AGE
-                || strip_cookies && **name == header::SET_COOKIE)
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    if !headers.contains_key(header::DATE)
-        && let Ok(date) = HeaderValue::from_str(&date::format(now))
-    {
-        fields.push((header::DATE, date));
-    }
-    fields.extend(vary);
-    fields
-}
-
-/// Moves the values into one buffer of their own, counted from the start.
-///
-/// A value that came off a connection is a slice of all that was read with it; and values with buffers of their own
-/// are dearer to clone and to drop, which every hit does.
-pub(crate) fn pack(fields: &mut [(HeaderName, HeaderValue)]) {
-    let mut buffer = BytesMut::with_capacity(fields.iter().map(|(_, value)| value.len()).sum());
-    for (_, value) in fields.iter() {
-        buffer.extend_from_slice(value.as_bytes());
-    }
-    let mut buffer = buffer.split().freeze();
-    for (_, value) in fields {
-        if let Ok(mut packed) = HeaderValue::from_maybe_shared(buffer.split_to(value.len())) {
-            packed.set_sensitive(value.is_sensitive());
-            *value = packed;
-        }
-    }
-}
-
-/// The `Vary` line that adds the scope's own fields to those an answer names.
-pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(HeaderName, HeaderValue)> {
-    let named = |name: &HeaderName| {
-        headers
-            .get_all(header::VARY)
-            .flat_map(|line| members(line.as_bytes()))
-            .any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
-    };
-    let missing: Vec<&str> = own.iter().filter(|name| !named(name)).map(HeaderName::as_str).collect();
-    let line = HeaderValue::from_str(&missing.join(", ")).ok()?;
-    (!missing.is_empty()).then_some((header::VARY, line))
-}
-
-/// Adds a validator made of the body, where the handler gave none (RFC 9110 section 8.8.3).
-pub(crate) fn add_etag(response: &mut StoredResponse, mode: EtagMode) {
-    if response.header(header::ETAG.as_str()).is_some() {
-        return;
-    }
-    let prefix = match mode {
-        EtagMode::Off => return,
-        EtagMode::Weak => "W/",
-        EtagMode::Strong => "",
-    };
-    let mut tag = String::with_capacity(40);
-    tag.push_str(prefix);
-    tag.push('"');
-    for byte in Sha256::digest(&response.body).iter().take(16) {
-        for half in [byte >> 4, byte & 15] {
-            tag.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
-        }
-    }
-    tag.push('"');
-    if let Ok(tag) = HeaderValue::try_from(tag) {
-        response.headers.push((header::ETAG, tag));
-    }
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderMap};
 
-use crate::fill::{add_etag, merged_vary, pack};
+use crate::fields::{add_etag, dated, merged_vary, pack};
 use crate::invalidation::Invalidation;
 use crate::policy::date;
 use crate::policy::reuse::{self, Reuse};
@@ -254,10 +254,8 @@ pub(crate) fn tell_failure(invalidation: Result<(), StorageError>) {
 
 /// Gives a response stored by hand what a filled one has: a date, a validator, the scope's `Vary`.
 fn complete_fields(response: &mut StoredResponse, scope: &Scope, now: i64) {
-    if response.header(header::DATE.as_str()).is_none()
-        && let Ok(date) = HeaderValue::from_str(&date::format(now))
-    {
-        response.headers.push((header::DATE, date));
+    if response.header(header::DATE.as_str()).is_none() {
+        response.headers.extend(dated(now));
     }
     if let Some(field) = &scope.settings.status_field {
         response.headers.retain(|(name, _)| *name != field.name);

@@ -100,6 +100,7 @@ mod config;
 mod engine;
 mod exchange;
 mod extractor;
+mod fields;
 mod fill;
 mod flight;
 mod handle;

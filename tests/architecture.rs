@@ -58,6 +58,7 @@ const FLOORS: &[&str] = &[
     "scope.rs",
     // One exchange.
     "behind.rs",
+    "fields.rs",
     "fill.rs",
     "body.rs",
     "handle.rs",

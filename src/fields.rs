@@ -1,0 +1,96 @@
+//! The fields of a stored response: those that are kept, and those that are added.
+
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::BytesMut;
+use sha2::{Digest, Sha256};
+
+use crate::head;
+use crate::policy::date;
+use crate::policy::fields::members;
+use crate::policy::rules::SetCookiePolicy;
+use crate::settings::{EtagMode, Settings};
+use crate::stored::response::StoredResponse;
+
+/// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1).
+///
+/// One that has no `Date` gets the time of its receipt (RFC 9110 section 6.6.1).
+pub(crate) fn storable(headers: &HeaderMap, settings: &Settings, now: i64) -> Vec<(HeaderName, HeaderValue)> {
+    let named = head::connection_names(headers);
+    let status_field = settings.status_field.as_ref().map(|field| &field.name);
+    let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
+    let mut fields: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| {
+            !(head::is_connection_field(name.as_str())
+                || named.contains(name)
+                || status_field == Some(name)
+                || **name == header::AGE
+                || strip_cookies && **name == header::SET_COOKIE)
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if !headers.contains_key(header::DATE) {
+        fields.extend(dated(now));
+    }
+    fields
+}
+
+/// A `Date`.
+pub(crate) fn dated(now: i64) -> Option<(HeaderName, HeaderValue)> {
+    Some((header::DATE, HeaderValue::from_str(&date::format(now)).ok()?))
+}
+
+/// Moves the values into one buffer of their own, counted from the start.
+///
+/// A value that came off a connection is a slice of all that was read with it; and values with buffers of their own
+/// are dearer to clone and to drop, which every hit does.
+pub(crate) fn pack(fields: &mut [(HeaderName, HeaderValue)]) {
+    let mut buffer = BytesMut::with_capacity(fields.iter().map(|(_, value)| value.len()).sum());
+    for (_, value) in fields.iter() {
+        buffer.extend_from_slice(value.as_bytes());
+    }
+    let mut buffer = buffer.split().freeze();
+    for (_, value) in fields {
+        if let Ok(mut packed) = HeaderValue::from_maybe_shared(buffer.split_to(value.len())) {
+            packed.set_sensitive(value.is_sensitive());
+            *value = packed;
+        }
+    }
+}
+
+/// The `Vary` line that adds the scope's own fields to those an answer names.
+pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(HeaderName, HeaderValue)> {
+    let named = |name: &HeaderName| {
+        headers
+            .get_all(header::VARY)
+            .flat_map(|line| members(line.as_bytes()))
+            .any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    };
+    let missing: Vec<&str> = own.iter().filter(|name| !named(name)).map(HeaderName::as_str).collect();
+    let line = HeaderValue::from_str(&missing.join(", ")).ok()?;
+    (!missing.is_empty()).then_some((header::VARY, line))
+}
+
+/// Adds a validator made of the body, where the handler gave none (RFC 9110 section 8.8.3).
+pub(crate) fn add_etag(response: &mut StoredResponse, mode: EtagMode) {
+    if response.header(header::ETAG.as_str()).is_some() {
+        return;
+    }
+    let prefix = match mode {
+        EtagMode::Off => return,
+        EtagMode::Weak => "W/",
+        EtagMode::Strong => "",
+    };
+    let mut tag = String::with_capacity(40);
+    tag.push_str(prefix);
+    tag.push('"');
+    for byte in Sha256::digest(&response.body).iter().take(16) {
+        for half in [byte >> 4, byte & 15] {
+            tag.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
+        }
+    }
+    tag.push('"');
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers.push((header::ETAG, tag));
+    }
+}

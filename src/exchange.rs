@@ -111,7 +111,9 @@ where
             match reuse {
                 Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, false)),
                 Reuse::StaleWhileRevalidate { .. } => {
-                    let Some(refresh) = Refresh::claim(&scope, key) else {
+                    // The answer to a HEAD could not be stored: the refresh is left to a GET.
+                    let claim = if asked.head { None } else { Refresh::claim(&scope, key) };
+                    let Some(refresh) = claim else {
                         return Ok(hit(&scope, req, &asked, stored, false));
                     };
                     if ended != Some(engine.flights.ended()) {

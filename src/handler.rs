@@ -63,6 +63,7 @@ where
         scope: Arc::clone(scope),
         url: scope.url_fence(&req, Some(&asked.key)),
         flight: found.key(&asked.key).clone(),
+        speaks_for_all: !asked.is_for_one(),
         key: asked.key,
         stamp: found.stamp,
         began: engine.clock.now(),

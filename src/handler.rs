@@ -244,13 +244,25 @@ fn is_trouble<B>(answer: &Result<ServiceResponse<B>, Error>) -> bool {
     answer.as_ref().map_or(true, |response| matches!(response.status().as_u16(), 500 | 502 | 503 | 504))
 }
 
+/// Whether a field tells what the bytes of a body are: those of a stored one are not changed by a 304 (RFC 9111
+/// sections 3.2 and 4.3.4).
+fn describes_bytes(stored: &StoredResponse, name: &HeaderName) -> bool {
+    match *name {
+        header::CONTENT_ENCODING | header::CONTENT_RANGE | header::CONTENT_TYPE => true,
+        // One that was missing may come late; another one would be of other bytes.
+        header::ETAG => stored.etag().is_some(),
+        _ => false,
+    }
+}
+
 /// A stored head with the fields that a 304 brought (RFC 9111 section 3.2).
 fn freshened(stored: &StoredResponse, news: &HeaderMap) -> HttpResponse<()> {
     let mut response = HttpResponse::with_body(stored.status, ());
     let headers = response.headers_mut();
     let named = head::connection_names(news);
     let brings = |name: &HeaderName| {
-        !head::is_connection_field(name.as_str()) && !named.contains(name) && news.contains_key(name)
+        !(head::is_connection_field(name.as_str()) || describes_bytes(stored, name) || named.contains(name))
+            && news.contains_key(name)
     };
     // The answer was confirmed now: the date of its first making would age it.
     let kept = |name: &HeaderName| !brings(name) && *name != header::DATE;

@@ -12,6 +12,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
+use crate::behind;
 use crate::body::CacheBody;
 use crate::engine::{BACK_OFF, Found};
 use crate::extractor::authority;
@@ -296,10 +297,13 @@ where
         Slot::repeat(&wishes, response.request());
         let queued = slot.take_queued();
         if !queued.is_empty() && has_succeeded(response) {
-            let authority = authority(response.request());
-            for invalidation in queued {
-                tell_failure(slot.handle.apply_at(&invalidation, authority.as_deref()).await);
-            }
+            let (handle, authority) = (slot.handle.clone(), authority(response.request()));
+            behind::to_the_end(async move {
+                for invalidation in queued {
+                    tell_failure(handle.apply_at(&invalidation, authority.as_deref()).await);
+                }
+            })
+            .await;
         }
     }
     (answer, wishes)
@@ -324,7 +328,8 @@ where
     let (answer, _) = run(layer, req, FillReason::Bypass(reason)).await;
     let mut response = answer?;
     if let Some(url) = written.filter(|_| has_succeeded(&response)) {
-        tell_failure(scope.engine.raise(&[scope.fence(url)]).await);
+        let (engine, fence) = (Arc::clone(&scope.engine), scope.fence(url));
+        behind::to_the_end(async move { tell_failure(engine.raise(&[fence]).await) }).await;
     }
     let fwd = if reason == BypassReason::Method { "method" } else { "bypass" };
     respond::tell_passed(scope, response.headers_mut(), fwd, reason.name());

@@ -313,6 +313,19 @@ fn has_succeeded<B>(response: &ServiceResponse<B>) -> bool {
     invalidate::is_done(response.status()) && response.response().error().is_none()
 }
 
+/// Whether a request of a method that the scope declared to change nothing would have used the cache, but for what this
+/// one is like. Those that a predicate or a key builder turned away may be writes all the same.
+fn is_opted_in_read(scope: &Scope, method: &Method, reason: BypassReason) -> bool {
+    let for_its_own_sake = matches!(
+        reason,
+        BypassReason::RequestBodyTooLarge
+            | BypassReason::Authorization
+            | BypassReason::Cookie
+            | BypassReason::Uncacheable
+    );
+    for_its_own_sake && scope.settings.methods.contains(method)
+}
+
 /// Passes a request on; an unsafe one that succeeds makes its URL invalid (RFC 9111 section 4.4).
 pub(crate) async fn bypass<S, B>(layer: &Layer<S>, req: ServiceRequest, reason: BypassReason) -> Exchanged<B>
 where
@@ -320,7 +333,8 @@ where
     B: MessageBody + 'static,
 {
     let scope = &layer.scope;
-    let written = invalidate::is_unsafe(req.method()).then(|| scope.url_fence(&req, None));
+    let writes = invalidate::is_unsafe(req.method()) && !is_opted_in_read(scope, req.method(), reason);
+    let written = writes.then(|| scope.url_fence(&req, None));
     // That writes are not cached surprises nobody.
     if reason != BypassReason::Method || written.is_none() {
         scope.say_bypass(reason);

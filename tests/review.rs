@@ -35,8 +35,7 @@ fn serve(
             let answer = handler(req, runs.add());
             async { answer }
         });
-        App::new()
-            .service(web::scope("/a").wrap(FastCache::new(config.clone())).default_service(service))
+        App::new().service(web::scope("/a").wrap(FastCache::new(config.clone())).default_service(service))
     });
     (server, runs)
 }
@@ -157,8 +156,7 @@ async fn a_client_leaves_while(queued: bool) {
     let gate = Arc::new(Semaphore::new(0));
     let storage = Gated { memory: MemoryStorage::new(), asked: Runs::new(), gate: Arc::clone(&gate) };
     let asked = storage.asked.clone();
-    let config =
-        CacheConfig::builder(storage).storage_deadline(Duration::from_secs(600)).build().unwrap();
+    let config = CacheConfig::builder(storage).storage_deadline(Duration::from_secs(600)).build().unwrap();
     let runs = Runs::new();
     let counted = runs.clone();
     let server = Server::start(1, move || {

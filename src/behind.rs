@@ -4,6 +4,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use actix_web::rt;
+use futures_util::future::poll_immediate;
 use tokio::runtime::Handle;
 
 /// Lets work that lost its client go on, where there is something to run it; made to be called from `Drop`.
@@ -17,5 +18,13 @@ pub(crate) fn go_on(work: impl Future<Output = ()> + 'static) {
         // Workers of a server under `tokio::main` know no system, and nobody tells whether a runtime takes local
         // work; one that does not would panic here, and the work is dropped as if its client had taken it along.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(rt::spawn(work))));
+    }
+}
+
+/// Waits for work that comes to its end even if nobody waits any more; what is ready at once needs no task.
+pub(crate) async fn to_the_end(work: impl Future<Output = ()> + Send + 'static) {
+    let mut work = Box::pin(work);
+    if poll_immediate(&mut work).await.is_none() {
+        let _ = tokio::spawn(work).await;
     }
 }

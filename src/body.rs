@@ -73,7 +73,7 @@ impl<B: MessageBody + 'static> CacheBody<B> {
         let size = body.size();
         let ahead = admission.leads();
         let capture = Capture::new(size, limit, admission);
-        let tee = Box::new(Tee { body: Some(body.boxed()), capture, drains: !ahead });
+        let tee = Box::new(Tee { body: Some(body.boxed()), capture, drains: false });
         if ahead {
             let (sender, pipe) = mpsc::unbounded_channel();
             rt::spawn(pump(tee, sender));
@@ -323,7 +323,8 @@ pub(crate) async fn exhaust(body: impl MessageBody + 'static) {
 struct Tee {
     body: Option<BoxBody>,
     capture: Capture,
-    /// Whether dropping it lets it go on alone; it does so once.
+    /// Whether dropping it lets it go on alone: a leader's body that was read ahead, once. Of those that run side by
+    /// side nobody waits for one.
     drains: bool,
 }
 
@@ -357,9 +358,7 @@ impl Tee {
 
 impl Drop for Tee {
     fn drop(&mut self) {
-        // Of those that run side by side nobody waits for one; a leader's body is finished.
-        let wanted = self.drains && self.capture.admission.as_ref().is_some_and(Admission::leads);
-        if !wanted {
+        if !self.drains || !self.capture.is_wanted() {
             return;
         }
         let capture = self.capture.take();

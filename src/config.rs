@@ -310,7 +310,7 @@ impl CacheConfigBuilder {
         self
     }
 
-    /// Request fields that are part of every key, and are added to every answer's `Vary`. Default: none.
+    /// Request fields that are part of every key, and are added to the `Vary` of every answer that is stored. Default: none.
     ///
     /// Names are trimmed and lower-cased, blanks and repeats dropped.
     pub fn vary<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {

@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// Lets a write run on its own, off the response's path. A storage that can write at once has written when
-    /// this returns.
+    /// this returns; what waits is dropped with its worker.
     pub(crate) fn write_behind(self: &Arc<Self>, write: impl Future<Output = ()> + Send + 'static) {
         self.writes.fetch_add(1, Relaxed);
         let done = Written(Arc::clone(self));
@@ -143,8 +143,8 @@ impl Engine {
             write.await;
             drop(done);
         });
-        // Polled once here, a ready write needs no task; a write that waits has not yet touched a timer of ours
-        // that would die with this worker, for it moves to this worker's own runtime.
+        // Polled once here, a ready write needs no task. One that waits has its timer from this worker's runtime, and
+        // stays there: elsewhere the timer would die with this worker.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         if write.as_mut().poll(&mut context).is_pending() {
             tokio::spawn(write);

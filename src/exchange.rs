@@ -110,14 +110,16 @@ where
             let key = found.key(&asked.key);
             match reuse {
                 Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, false)),
-                Reuse::StaleWhileRevalidate { .. } => {
-                    let Some(refresh) = Refresh::claim(&scope, key) else {
+                Reuse::StaleWhileRevalidate => {
+                    // The answer to a HEAD could not be stored: the refresh is left to a GET.
+                    let claim = if asked.head { None } else { Refresh::claim(&scope, key) };
+                    let Some(refresh) = claim else {
                         return Ok(hit(&scope, req, &asked, stored, false));
                     };
                     if ended != Some(engine.flights.ended()) {
                         // Another refresh may have ended between the lookup and the claim.
                         let again = engine.find(&asked.key, req.headers()).await;
-                        if !matches!(judge(&again, &asked, now), Reuse::StaleWhileRevalidate { .. }) {
+                        if !matches!(judge(&again, &asked, now), Reuse::StaleWhileRevalidate) {
                             refresh.give_back(key);
                             known = Some(again);
                             continue;
@@ -154,7 +156,7 @@ where
                     let again = engine.find(&asked.key, req.headers()).await;
                     let useful = judge(&again, &asked, now);
                     let moved = again.at.as_ref().is_some_and(|at| *at != key);
-                    if moved || matches!(useful, Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate { .. }) {
+                    if moved || matches!(useful, Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate) {
                         lead.land(Landing::Found);
                         known = Some(again);
                         continue;

@@ -34,11 +34,13 @@ pub(crate) struct Fill {
     pub(crate) url: FenceId,
     pub(crate) stamp: Stamp,
     pub(crate) began: Now,
+    /// Whether its verdict holds for the key: one on a client's cookies, or on a HEAD, does not.
+    pub(crate) speaks_for_all: bool,
     pub(crate) lead: Option<Lead>,
 }
 
 impl Fill {
-    /// The answer is for this client alone: everybody else runs now, and for a while nobody queues for this key.
+    /// The answer is not stored: everybody else runs now, and for a while nobody queues for this key.
     pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
         self.scope.say_not_stored(reason);
         self.dismiss();
@@ -47,8 +49,7 @@ impl Fill {
 
     /// Everybody else runs now, and for a while nobody queues for this key.
     fn dismiss(&self) {
-        // A verdict on one client's cookies is no verdict on the key: only who led for all speaks for all.
-        if self.leads() {
+        if self.speaks_for_all {
             let engine = &self.scope.engine;
             let span = self.scope.settings.coalescing.uncacheable_for;
             engine.uncacheable.remember(&self.flight, engine.clock.at(), span);

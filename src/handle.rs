@@ -61,7 +61,7 @@ impl StoreOptions {
         Self::default()
     }
 
-    /// For this long; zero stores nothing.
+    /// For this long, or the scope's [`max_ttl`](crate::CacheConfigBuilder::max_ttl) if that is less; zero stores nothing.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -227,7 +227,10 @@ impl CacheHandle {
         }
     }
 
-    /// Waits until everything stored behind the answers is written; call it after the server has stopped.
+    /// Waits until everything that is being stored behind the answers is written, or given up.
+    ///
+    /// Call it before the server stops: a worker that stops drops what it has yet to write, and that is no more than an
+    /// entry less. A storage in memory writes at once, and has nothing to wait for.
     pub async fn flush(&self) {
         self.scope.engine.flush().await;
     }

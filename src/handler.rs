@@ -12,6 +12,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
+use crate::behind;
 use crate::body::CacheBody;
 use crate::engine::{BACK_OFF, Found};
 use crate::extractor::authority;
@@ -63,6 +64,7 @@ where
         scope: Arc::clone(scope),
         url: scope.url_fence(&req, Some(&asked.key)),
         flight: found.key(&asked.key).clone(),
+        speaks_for_all: !asked.is_for_one(),
         key: asked.key,
         stamp: found.stamp,
         began: engine.clock.now(),
@@ -243,13 +245,25 @@ fn is_trouble<B>(answer: &Result<ServiceResponse<B>, Error>) -> bool {
     answer.as_ref().map_or(true, |response| matches!(response.status().as_u16(), 500 | 502 | 503 | 504))
 }
 
+/// Whether a field tells what the bytes of a body are: those of a stored one are not changed by a 304 (RFC 9111
+/// sections 3.2 and 4.3.4).
+fn describes_bytes(stored: &StoredResponse, name: &HeaderName) -> bool {
+    match *name {
+        header::CONTENT_ENCODING | header::CONTENT_RANGE | header::CONTENT_TYPE => true,
+        // One that was missing may come late; another one would be of other bytes.
+        header::ETAG => stored.etag().is_some(),
+        _ => false,
+    }
+}
+
 /// A stored head with the fields that a 304 brought (RFC 9111 section 3.2).
 fn freshened(stored: &StoredResponse, news: &HeaderMap) -> HttpResponse<()> {
     let mut response = HttpResponse::with_body(stored.status, ());
     let headers = response.headers_mut();
     let named = head::connection_names(news);
     let brings = |name: &HeaderName| {
-        !head::is_connection_field(name.as_str()) && !named.contains(name) && news.contains_key(name)
+        !(head::is_connection_field(name.as_str()) || describes_bytes(stored, name) || named.contains(name))
+            && news.contains_key(name)
     };
     // The answer was confirmed now: the date of its first making would age it.
     let kept = |name: &HeaderName| !brings(name) && *name != header::DATE;
@@ -283,10 +297,13 @@ where
         Slot::repeat(&wishes, response.request());
         let queued = slot.take_queued();
         if !queued.is_empty() && has_succeeded(response) {
-            let authority = authority(response.request());
-            for invalidation in queued {
-                tell_failure(slot.handle.apply_at(&invalidation, authority.as_deref()).await);
-            }
+            let (handle, authority) = (slot.handle.clone(), authority(response.request()));
+            behind::to_the_end(async move {
+                for invalidation in queued {
+                    tell_failure(handle.apply_at(&invalidation, authority.as_deref()).await);
+                }
+            })
+            .await;
         }
     }
     (answer, wishes)
@@ -296,6 +313,19 @@ fn has_succeeded<B>(response: &ServiceResponse<B>) -> bool {
     invalidate::is_done(response.status()) && response.response().error().is_none()
 }
 
+/// Whether a request of a method that the scope declared to change nothing would have used the cache, but for what this
+/// one is like. Those that a predicate or a key builder turned away may be writes all the same.
+fn is_opted_in_read(scope: &Scope, method: &Method, reason: BypassReason) -> bool {
+    let for_its_own_sake = matches!(
+        reason,
+        BypassReason::RequestBodyTooLarge
+            | BypassReason::Authorization
+            | BypassReason::Cookie
+            | BypassReason::Uncacheable
+    );
+    for_its_own_sake && scope.settings.methods.contains(method)
+}
+
 /// Passes a request on; an unsafe one that succeeds makes its URL invalid (RFC 9111 section 4.4).
 pub(crate) async fn bypass<S, B>(layer: &Layer<S>, req: ServiceRequest, reason: BypassReason) -> Exchanged<B>
 where
@@ -303,7 +333,8 @@ where
     B: MessageBody + 'static,
 {
     let scope = &layer.scope;
-    let written = invalidate::is_unsafe(req.method()).then(|| scope.url_fence(&req, None));
+    let writes = invalidate::is_unsafe(req.method()) && !is_opted_in_read(scope, req.method(), reason);
+    let written = writes.then(|| scope.url_fence(&req, None));
     // That writes are not cached surprises nobody.
     if reason != BypassReason::Method || written.is_none() {
         scope.say_bypass(reason);
@@ -311,7 +342,8 @@ where
     let (answer, _) = run(layer, req, FillReason::Bypass(reason)).await;
     let mut response = answer?;
     if let Some(url) = written.filter(|_| has_succeeded(&response)) {
-        tell_failure(scope.engine.raise(&[scope.fence(url)]).await);
+        let (engine, fence) = (Arc::clone(&scope.engine), scope.fence(url));
+        behind::to_the_end(async move { tell_failure(engine.raise(&[fence]).await) }).await;
     }
     let fwd = if reason == BypassReason::Method { "method" } else { "bypass" };
     respond::tell_passed(scope, response.headers_mut(), fwd, reason.name());

@@ -82,6 +82,9 @@
 //! # app().unwrap();
 //! ```
 //!
+//! A layer outside must not hold a clone of the `HttpRequest` while it calls on, as routing in actix forbids too: the
+//! cache takes conditions out of requests that it fills from, and actix panics where a request is shared.
+//!
 //! # Why is this not cached?
 //!
 //! The first bypass, and the first answer that is not stored, of each reason in a scope is logged once, with the

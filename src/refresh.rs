@@ -69,9 +69,7 @@ impl Refresh {
             }
         }));
     }
-}
 
-impl Refresh {
     /// Gives the duty back: it was done already.
     pub(crate) fn give_back(self, key: &CacheKey) {
         if let Some(lead) = &self.lead {

@@ -11,7 +11,7 @@ pub enum BypassReason {
     Method,
     /// The request asks to leave HTTP (`Upgrade`, `CONNECT`).
     Upgrade,
-    /// The request has a body, and the method's body is not part of the key.
+    /// A `GET` or `HEAD` has a body, or a body that belongs in the key broke off.
     RequestBody,
     /// The request's body is longer than the limit for bodies in keys.
     RequestBodyTooLarge,
@@ -128,7 +128,7 @@ impl BypassReason {
             Self::Method => "name the method in CacheConfigBuilder::methods",
             Self::Upgrade => "nothing: upgraded connections are not cached",
             Self::RequestBody => {
-                "name the method in CacheConfigBuilder::methods, its body becomes part of the key"
+                "send no body with GET; ask by a method that is named in CacheConfigBuilder::methods, as POST or QUERY"
             }
             Self::RequestBodyTooLarge => "raise CacheConfigBuilder::request_body_limit",
             Self::Authorization => {

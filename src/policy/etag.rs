@@ -6,7 +6,7 @@ use super::date;
 use super::fields::trim_ows;
 
 /// Whether the value is an entity tag, weak or strong (RFC 9110 §8.8.3).
-pub(crate) fn is_entity_tag(value: &[u8]) -> bool {
+fn is_entity_tag(value: &[u8]) -> bool {
     matches!(split_entity_tag(value), Some((_, [])))
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn if_range_matches(
 }
 
 /// Whether two entity tags are the same and both strong (RFC 9110 §8.8.3.2).
-pub(crate) fn strong_eq(a: &[u8], b: &[u8]) -> bool {
+fn strong_eq(a: &[u8], b: &[u8]) -> bool {
     a == b && a.starts_with(b"\"") && is_entity_tag(a)
 }
 

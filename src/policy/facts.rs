@@ -1,7 +1,7 @@
 //! What an answer's fields say, parsed once.
 
 use crate::policy::directives::ResponseDirectives;
-use crate::policy::{date, etag, fields, vary};
+use crate::policy::{date, fields, vary};
 
 /// The facts of a response head that caching rests on.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +12,6 @@ pub(crate) struct ResponseFacts {
     /// `Expires`: absent, or a date; a bad date is the past (RFC 9111 section 5.3).
     pub(crate) expires: Option<i64>,
     pub(crate) last_modified: Option<i64>,
-    pub(crate) has_etag: bool,
     pub(crate) vary: vary::Names,
     pub(crate) sets_cookie: bool,
     pub(crate) event_stream: bool,
@@ -37,7 +36,6 @@ impl ResponseFacts {
                 "expires" => expires.push(value),
                 "date" => facts.date = date::parse(value, now),
                 "last-modified" => facts.last_modified = date::parse(value, now),
-                "etag" => facts.has_etag = etag::is_entity_tag(value),
                 "vary" => facts.vary.add_field(value),
                 "set-cookie" => facts.sets_cookie = true,
                 "cache-groups" => facts.groups.push(value.to_vec()),

@@ -13,7 +13,7 @@ pub(crate) enum Reuse {
     /// Serve it.
     Fresh { age: Duration },
     /// Serve it, and refresh it behind the answer (RFC 5861 section 3).
-    StaleWhileRevalidate { age: Duration },
+    StaleWhileRevalidate,
     /// Refresh or validate it first; if that fails, `if_error` says whether it may still serve (RFC 5861 section 4).
     Stale { if_error: bool },
     /// It is not for this request.
@@ -52,7 +52,7 @@ pub(crate) fn judge(
             return Reuse::Fresh { age };
         }
         if may_be_stale && staleness < known.while_revalidate {
-            return Reuse::StaleWhileRevalidate { age };
+            return Reuse::StaleWhileRevalidate;
         }
     }
     Reuse::Stale { if_error: may_be_stale && staleness < known.if_error }

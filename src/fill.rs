@@ -8,7 +8,6 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
-use sha2::Digest;
 
 use crate::clock::{Now, Timestamp};
 use crate::engine::{Engine, selected};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_service::Service;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest, HttpResponse};
@@ -27,12 +27,14 @@ use crate::policy::invalidate;
 use crate::policy::reuse::{self, Reuse};
 use crate::policy::rules::Wishes;
 use crate::policy::storable::{self, Circumstances, Verdict};
+use crate::policy::tags;
 use crate::preconditions::{add_validators, take_conditions};
 use crate::request::Asked;
 use crate::respond::{self, Outcome};
 use crate::scope::Scope;
 use crate::slot::Slot;
 use crate::status::{BypassReason, FillReason, NotStoredReason};
+use crate::storage::fence::Fence;
 use crate::stored::response::StoredResponse;
 
 /// A wrapped service and the scope it belongs to.
@@ -326,7 +328,8 @@ fn is_opted_in_read(scope: &Scope, method: &Method, reason: BypassReason) -> boo
     for_its_own_sake && scope.settings.methods.contains(method)
 }
 
-/// Passes a request on; an unsafe one that succeeds makes its URL invalid (RFC 9111 section 4.4).
+/// Passes a request on; an unsafe one that succeeds makes its URL invalid (RFC 9111 section 4.4), and the groups that
+/// its answer names (RFC 9875 section 3).
 pub(crate) async fn bypass<S, B>(layer: &Layer<S>, req: ServiceRequest, reason: BypassReason) -> Exchanged<B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
@@ -342,8 +345,11 @@ where
     let (answer, _) = run(layer, req, FillReason::Bypass(reason)).await;
     let mut response = answer?;
     if let Some(url) = written.filter(|_| has_succeeded(&response)) {
-        let (engine, fence) = (Arc::clone(&scope.engine), scope.fence(url));
-        behind::to_the_end(async move { tell_failure(engine.raise(&[fence]).await) }).await;
+        let lines = response.headers().get_all("cache-group-invalidation").map(HeaderValue::as_bytes);
+        let groups = lines.flat_map(tags::strings).map(|group| scope.tag_fence(&group));
+        let fences: Vec<Fence> = [scope.fence(url)].into_iter().chain(groups).collect();
+        let engine = Arc::clone(&scope.engine);
+        behind::to_the_end(async move { tell_failure(engine.raise(&fences).await) }).await;
     }
     let fwd = if reason == BypassReason::Method { "method" } else { "bypass" };
     respond::tell_passed(scope, response.headers_mut(), fwd, reason.name());

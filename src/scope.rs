@@ -111,12 +111,14 @@ impl Scope {
         Ok(dropped)
     }
 
-    pub(crate) async fn invalidate_tags(&self, tags: &[String]) -> Result<(), StorageError> {
+    /// The fence of a tag, which all scopes of the root share.
+    pub(crate) fn tag_fence(&self, tag: &str) -> Fence {
         let namespace = &self.settings.namespace;
-        let fences: Vec<Fence> = tags
-            .iter()
-            .map(|tag| Fence { id: namespace.tag_fence(tag), within: namespace.root_fence() })
-            .collect();
+        Fence { id: namespace.tag_fence(tag), within: namespace.root_fence() }
+    }
+
+    pub(crate) async fn invalidate_tags(&self, tags: &[String]) -> Result<(), StorageError> {
+        let fences: Vec<Fence> = tags.iter().map(|tag| self.tag_fence(tag)).collect();
         self.engine.raise(&fences).await
     }
 

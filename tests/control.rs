@@ -22,7 +22,7 @@ fn serve(config: &CacheConfig) -> (Server, Runs) {
         let handler = move |req: HttpRequest, cache: CacheControl| {
             let runs = runs.clone();
             async move {
-                let mut status = StatusCode::OK;
+                let mut answer = HttpResponse::Ok();
                 for line in req.headers().get_all("x-do") {
                     let (what, with) = line.to_str().unwrap().split_once(' ').unwrap();
                     match what {
@@ -31,17 +31,21 @@ fn serve(config: &CacheConfig) -> (Server, Runs) {
                         "ttl" => cache.ttl(Duration::from_secs(with.parse().unwrap())),
                         "vary" => cache.vary(with),
                         "no-store" => cache.no_store(),
+                        "send" => {
+                            let (name, value) = with.split_once(": ").unwrap();
+                            answer.append_header((name, value));
+                        }
                         "drop-key" => assert_eq!(cache.invalidate(with).await.unwrap(), 1),
                         "drop-tag" => cache.invalidate_tag(with).await.unwrap(),
                         "drop-url" => assert_eq!(cache.invalidate_url(with).await.unwrap(), 1),
                         "drop-all" => cache.clear().await.unwrap(),
                         "drop-namespace" => cache.invalidate_namespace().await.unwrap(),
                         "later-tag" => cache.invalidate_on_success(Invalidation::tag(with)),
-                        "status" => status = with.parse::<u16>().unwrap().try_into().unwrap(),
+                        "status" => drop(answer.status(with.parse::<u16>().unwrap().try_into().unwrap())),
                         _ => panic!("do what? {what}"),
                     }
                 }
-                HttpResponse::build(status).body(format!("run {} {:?}", runs.add(), cache.reason()))
+                answer.body(format!("run {} {:?}", runs.add(), cache.reason()))
             }
         };
         let scope = |name: &str| {
@@ -247,5 +251,23 @@ async fn scopes_of_a_cache_without_a_name_share_tags_and_are_dropped_together() 
     config.handle().invalidate_namespace().await.unwrap();
     for target in ["/a/1", "/b/1"] {
         assert_eq!(get(&server, target, &[]).await, "MISS", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn groups_are_tags_in_answers_and_in_what_writes_make_invalid() {
+    let (server, _) = serve(&memory());
+    for target in ["/a/1", "/b/1"] {
+        assert_eq!(get(&server, target, &["send cache-groups: \"g\", \"other\""]).await, "MISS");
+    }
+    assert_eq!(get(&server, "/a/2", &["send cache-groups: \"h\""]).await, "MISS");
+    let names = "send cache-group-invalidation: \"g\"";
+    // Neither a read nor a failed write invalidates.
+    assert_eq!(get(&server, "/a/3", &[names]).await, "MISS");
+    assert_eq!(post(&server, "/b/write", &[names, "status 500"]).await, 500);
+    assert_eq!(get(&server, "/a/1", &[]).await, "HIT");
+    assert_eq!(post(&server, "/b/write", &[names]).await, 200);
+    for (target, cache) in [("/a/1", "MISS"), ("/b/1", "MISS"), ("/a/2", "HIT")] {
+        assert_eq!(get(&server, target, &[]).await, cache, "{target}");
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn collect(wished: Vec<String>, groups: &[Vec<u8>]) -> Result<Vec<Str
     let mut tags = wished;
     for line in groups {
         // A field that does not parse is as if absent (RFC 9651 section 4.2).
-        tags.extend(list(line));
+        tags.extend(strings(line));
     }
     tags.sort_unstable();
     tags.dedup();
@@ -27,8 +27,8 @@ pub(crate) fn is_tag(tag: &str) -> bool {
     (1..=LONGEST_TAG).contains(&tag.len()) && !tag.chars().any(char::is_control)
 }
 
-/// The strings of a structured field list.
-fn list(line: &[u8]) -> Vec<String> {
+/// The strings of a structured field list (RFC 9651 section 3.1); none if it is not one.
+pub(crate) fn strings(line: &[u8]) -> Vec<String> {
     let parsed: Result<sfv::List, _> = Parser::new(line).parse();
     parsed
         .unwrap_or_default()

@@ -19,6 +19,7 @@ use crate::policy::date;
 use crate::policy::fields::members;
 use crate::policy::rules::SetCookiePolicy;
 use crate::policy::storable::Verdict;
+use crate::request::Asked;
 use crate::scope::Scope;
 use crate::settings::EtagMode;
 use crate::status::NotStoredReason;
@@ -29,16 +30,14 @@ use crate::stored::response::StoredResponse;
 /// The duty to tell what became of a handler run. Dropped, it tells the followers that the leader is gone.
 pub(crate) struct Fill {
     pub(crate) scope: Arc<Scope>,
-    /// The request's own key.
-    pub(crate) key: CacheKey,
+    /// What the request asked for, under its own key.
+    pub(crate) asked: Asked,
     /// The key the flight is known by.
     pub(crate) flight: CacheKey,
     /// The fence of the request's URL.
     pub(crate) url: FenceId,
     pub(crate) stamp: Stamp,
     pub(crate) began: Now,
-    /// Whether its verdict holds for the key: one on a client's cookies, or on a HEAD, does not.
-    pub(crate) speaks_for_all: bool,
     pub(crate) lead: Option<Lead>,
 }
 
@@ -52,7 +51,8 @@ impl Fill {
 
     /// Everybody else runs now, and for a while nobody queues for this key.
     fn dismiss(&self) {
-        if self.speaks_for_all {
+        // A verdict on one client's cookies, or on a HEAD, is no verdict on the key.
+        if !self.asked.is_for_one() {
             let engine = &self.scope.engine;
             let span = self.scope.settings.coalescing.uncacheable_for;
             engine.uncacheable.remember(&self.flight, engine.clock.at(), span);
@@ -83,8 +83,8 @@ impl Fill {
     ) -> Result<Admission, NotStoredReason> {
         let settings = &self.scope.settings;
         let base = match alias {
-            Some(name) => self.key.renamed(settings.namespace.prefix(), name),
-            None => self.key.clone(),
+            Some(name) => self.asked.key.renamed(settings.namespace.prefix(), name),
+            None => self.asked.key.clone(),
         };
         let own: Vec<HeaderName> = settings.vary.iter().chain(&verdict.vary).cloned().collect();
         let told = merged_vary(headers, &own);
@@ -103,7 +103,7 @@ impl Fill {
         }
         let mut fences = settings.namespace.fences().to_vec();
         fences.push(self.url);
-        for target in [self.key.target_fence(), base.target_fence()] {
+        for target in [self.asked.key.target_fence(), base.target_fence()] {
             if !fences.contains(&target) {
                 fences.push(target);
             }
@@ -174,8 +174,8 @@ impl Admission {
         };
         let response = Arc::new(response);
         let stored = entry(at, [fences.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
-        let alias =
-            (base != fill.key).then(|| entry(fill.key.clone(), fences.clone(), Content::Alias(base.clone())));
+        let alias = (base != fill.asked.key)
+            .then(|| entry(fill.asked.key.clone(), fences.clone(), Content::Alias(base.clone())));
         let varies = (!names.is_empty()).then(|| {
             let varies = Varies { names: names.clone(), variants: vec![Arc::new(stored.key.clone())] };
             entry(base.clone(), fences, Content::Varies(varies))
@@ -187,7 +187,7 @@ impl Admission {
         if let Some(lead) = &fill.lead {
             let selector = (!names.is_empty()).then_some((base, names));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
-            lead.land(Landing::Stored(Landed { entry, response, own: fill.key.clone(), selector }));
+            lead.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
         }
         let writer = Arc::clone(&engine);
         engine.write_behind(async move {

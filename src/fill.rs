@@ -15,6 +15,7 @@ use crate::fields::{add_etag, merged_vary, pack, storable};
 use crate::flight::{Landed, Landing, Lead};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
 use crate::policy::storable::Verdict;
+use crate::request::Asked;
 use crate::scope::Scope;
 use crate::settings::KeyRule;
 use crate::status::NotStoredReason;
@@ -25,16 +26,14 @@ use crate::stored::response::StoredResponse;
 /// The duty to tell what became of a handler run. Dropped, it tells the followers that the leader is gone.
 pub(crate) struct Fill {
     pub(crate) scope: Arc<Scope>,
-    /// The request's own key.
-    pub(crate) key: CacheKey,
+    /// What the request asked for, under its own key.
+    pub(crate) asked: Asked,
     /// The key the flight is known by.
     pub(crate) flight: CacheKey,
     /// The fence of the request's URL.
     pub(crate) url: FenceId,
     pub(crate) stamp: Stamp,
     pub(crate) began: Now,
-    /// Whether its verdict holds for the key: one on a client's cookies, or on a HEAD, does not.
-    pub(crate) speaks_for_all: bool,
     pub(crate) lead: Option<Lead>,
 }
 
@@ -48,7 +47,8 @@ impl Fill {
 
     /// Everybody else runs now, and for a while nobody queues for this key.
     fn dismiss(&self) {
-        if self.speaks_for_all {
+        // A verdict on one client's cookies, or on a HEAD, is no verdict on the key.
+        if !self.asked.is_for_one() {
             let engine = &self.scope.engine;
             let span = self.scope.settings.coalescing.uncacheable_for;
             engine.uncacheable.remember(&self.flight, engine.clock.at(), span);
@@ -79,20 +79,12 @@ impl Fill {
     ) -> Result<Admission, NotStoredReason> {
         let settings = &self.scope.settings;
         let base = match alias {
-            Some(name) => self.key.renamed(settings.namespace.prefix(), name),
-            None => self.key.clone(),
+            Some(name) => self.asked.key.renamed(settings.namespace.prefix(), name),
+            None => self.asked.key.clone(),
         };
         let own: Vec<HeaderName> = settings.vary.iter().chain(&verdict.vary).cloned().collect();
         let told = merged_vary(headers, &own);
-        // What earlier answers varied on selects this one too: less is shared than could be, nothing is mixed up.
-        let mut names = verdict.vary;
-        if let Some(Entry { key, content: Content::Varies(known), .. }) = known
-            && *key == base
-        {
-            names.extend(known.names.iter().cloned());
-        }
-        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        names.dedup();
+        let names = united(verdict.vary, known.filter(|known| *known.key() == base));
         let at = if names.is_empty() { base.clone() } else { selected(&base, &names, request) };
         if at.as_bytes().len() > MAX_KEY_BYTES {
             return Err(self.refuse(NotStoredReason::VaryTooMuch));
@@ -101,9 +93,9 @@ impl Fill {
         fences.push(self.url);
         // Where the URL is the key's target, its fence is that one, and was made already.
         if !matches!(settings.key, KeyRule::Url) {
-            fences.push(self.key.target_fence());
+            fences.push(self.asked.key.target_fence());
         }
-        if base != self.key {
+        if base != self.asked.key {
             fences.push(base.target_fence());
         }
         let tags = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
@@ -116,6 +108,24 @@ impl Fill {
         let response = StoredResponse { status, headers: fields, body: Bytes::new(), freshness };
         Ok(Admission { fill: self, response, told, base, at, names, fences, tags })
     }
+}
+
+/// Past these the names of earlier answers are forgotten, and so are their variants.
+const MOST_UNITED: usize = 16;
+
+/// The fields that select an answer: its own, and those of earlier ones for its key. Less is shared than could be,
+/// and nothing is mixed up.
+fn united(own: Vec<HeaderName>, known: Option<&Entry>) -> Vec<HeaderName> {
+    let sorted = |mut names: Vec<HeaderName>| {
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        names
+    };
+    let Some(Entry { content: Content::Varies(known), .. }) = known else {
+        return sorted(own);
+    };
+    let all = sorted(own.iter().chain(&known.names).cloned().collect());
+    if all.len() > MOST_UNITED { sorted(own) } else { all }
 }
 
 /// An answer that will be stored as soon as its body has come to a clean end. Dropped, it is not.
@@ -170,8 +180,8 @@ impl Admission {
         };
         let response = Arc::new(response);
         let stored = entry(at, [fences.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
-        let alias =
-            (base != fill.key).then(|| entry(fill.key.clone(), fences.clone(), Content::Alias(base.clone())));
+        let alias = (base != fill.asked.key)
+            .then(|| entry(fill.asked.key.clone(), fences.clone(), Content::Alias(base.clone())));
         let varies = (!names.is_empty()).then(|| {
             let varies = Varies { names: names.clone(), variants: vec![Arc::new(stored.key.clone())] };
             entry(base.clone(), fences, Content::Varies(varies))
@@ -183,7 +193,7 @@ impl Admission {
         if let Some(lead) = &fill.lead {
             let selector = (!names.is_empty()).then_some((base, names));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
-            lead.land(Landing::Stored(Landed { entry, response, own: fill.key.clone(), selector }));
+            lead.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
         }
         let writer = Arc::clone(&engine);
         engine.write_behind(async move {

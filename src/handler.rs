@@ -35,6 +35,7 @@ use crate::scope::Scope;
 use crate::slot::Slot;
 use crate::status::{BypassReason, FillReason, NotStoredReason};
 use crate::storage::fence::Fence;
+use crate::stored::entry::Entry;
 use crate::stored::response::StoredResponse;
 
 /// A wrapped service and the scope it belongs to.
@@ -45,7 +46,7 @@ pub(crate) struct Layer<S> {
 
 pub(crate) type Exchanged<B> = Result<ServiceResponse<CacheBody<B>>, Error>;
 
-/// Runs the handler, and stores its answer if it may be.
+/// Runs the handler, and stores its answer if it may be; a stale one may serve where it fails.
 ///
 /// `reuse` says what the stored response that was found is still good for.
 pub(crate) async fn fill<S, B>(
@@ -66,12 +67,12 @@ where
         scope: Arc::clone(scope),
         url: scope.url_fence(&req, Some(&asked.key)),
         flight: found.key(&asked.key).clone(),
-        speaks_for_all: !asked.is_for_one(),
-        key: asked.key,
+        asked,
         stamp: found.stamp,
         began: engine.clock.now(),
         lead,
     };
+    let asked = &fill.asked;
     let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale { .. }));
     let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
     // Over HTTP/2 a body needs no field that announces it: what is not in the key the handler must not see.
@@ -88,12 +89,12 @@ where
         None => FillReason::Miss,
     };
 
-    let (answer, mut wishes) = run(layer, req, reason).await;
+    let (answer, wishes) = run(layer, req, reason).await;
 
     if let (Some(spare), true) = (spare, is_trouble(&answer)) {
         engine.backing_off.remember(&fill.flight, fill.began.at, BACK_OFF);
         // It may have been invalidated while the handler ran.
-        let still = engine.find(&fill.key, spare.headers()).await.stored;
+        let still = engine.find(&asked.key, spare.headers()).await.stored;
         let now = engine.clock.at();
         let serves = |stored: &Arc<StoredResponse>| {
             reuse::judge(stored, asked.personal, asked.client.as_deref(), now).serves_on_trouble()
@@ -106,16 +107,32 @@ where
             return Ok(respond::from_stored(scope, req, &stale, stale.age(now), answer, outcome));
         }
     }
-    let response = match answer {
-        Ok(response) => response,
+    match answer {
+        Ok(response) => {
+            let validated = validating.filter(|_| response.status() == StatusCode::NOT_MODIFIED);
+            let (validated, varies) = (validated.map(Arc::as_ref), found.varies.as_deref());
+            Ok(judged_answer(fill, response, validated, wishes, varies, conditions.as_ref()))
+        }
         Err(error) => {
             fill.refuse(NotStoredReason::HandlerError);
-            return Err(error);
+            Err(error)
         }
-    };
+    }
+}
+
+/// Answers with what the handler made, or with the stored response that it `validated`, and stores it if it may be.
+fn judged_answer<B: MessageBody + 'static>(
+    fill: Fill,
+    response: ServiceResponse<B>,
+    validated: Option<&StoredResponse>,
+    mut wishes: Wishes,
+    varies: Option<&Entry>,
+    conditions: Option<&HeaderMap>,
+) -> ServiceResponse<CacheBody<B>> {
+    let scope = Arc::clone(&fill.scope);
     let failed = response.response().error().is_some();
     let (req, response) = response.into_parts();
-    let (mut head, received) = match validating.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
+    let (mut head, received) = match validated {
         Some(stored) => (freshened(stored, response.headers()), Received::Stored(stored.body.clone())),
         None => {
             let (head, body) = response.into_parts();
@@ -125,28 +142,28 @@ where
     let about = Circumstances {
         status: head.status(),
         failed,
-        head: asked.head,
-        personal: asked.personal,
+        head: fill.asked.head,
+        personal: fill.asked.personal,
         keyed: &scope.settings.vary,
-        now: engine.clock.now().unix,
+        now: scope.engine.clock.now().unix,
     };
-    let admitted = match judge(scope, &head, &mut wishes, about) {
+    let admitted = match judge(&scope, &head, &mut wishes, about) {
         Ok(_) if received.is_longer_than(scope.settings.rules.body_limit) => {
             Err(fill.refuse(NotStoredReason::BodyTooLarge))
         }
         Ok(verdict) => {
             let alias = wishes.key.as_deref();
-            fill.admit(verdict, head.status(), head.headers(), alias, req.headers(), found.varies.as_deref())
+            fill.admit(verdict, head.status(), head.headers(), alias, req.headers(), varies)
         }
         Err(reason) => Err(fill.refuse(reason)),
     };
-    Ok(match admitted {
-        Ok(admission) => stored_answer(scope, req, head, received, conditions.as_ref(), admission),
+    match admitted {
+        Ok(admission) => stored_answer(&scope, req, head, received, conditions, admission),
         Err(reason) => {
-            respond::tell_passed(scope, head.headers_mut(), "uri-miss", reason.name());
+            respond::tell_passed(&scope, head.headers_mut(), "uri-miss", reason.name());
             ServiceResponse::new(req, head.set_body(received.passed()))
         }
-    })
+    }
 }
 
 /// Answers with what the handler made, while it is stored.

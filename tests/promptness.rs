@@ -163,7 +163,9 @@ fn slow(builder: CacheConfigBuilder, field: (&'static str, &'static str)) -> (Se
         };
         App::new()
             .service(
-                web::scope("/a").wrap(FastCache::new(config.clone())).default_service(web::to(handler.clone())),
+                web::scope("/a")
+                    .wrap(FastCache::new(config.clone()))
+                    .default_service(web::to(handler.clone())),
             )
             .service(web::scope("/b").default_service(web::to(handler)))
     });

@@ -305,6 +305,44 @@ async fn without_coalescing_each_request_that_finds_nothing_runs() {
 }
 
 #[actix_web::test]
+async fn a_run_is_given_up_after_30_seconds_and_a_refusal_forgotten_after_10() {
+    let (builder, clock) = with_clock();
+    let runs = Runs::new();
+    let counted = runs.clone();
+    let app = app!(builder.build().unwrap(), move |req: HttpRequest| {
+        counted.add();
+        async move {
+            if req.headers().contains_key("x-refused") {
+                return HttpResponse::Ok().insert_header(("cache-control", "no-store")).finish();
+            }
+            std::future::pending().await
+        }
+    });
+    let mut hung = Vec::new();
+    // How many runs there are once this has been asked for.
+    macro_rules! after {
+        ($path:expr) => {{
+            let mut call = Box::pin(app.call(get($path).to_request()));
+            assert!(call.as_mut().now_or_never().is_none());
+            hung.push(call);
+            runs.count()
+        }};
+    }
+    assert_eq!(after!("/a/x"), 1);
+    clock.advance(Duration::from_millis(29_999));
+    assert_eq!(after!("/a/x"), 1);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(after!("/a/x"), 2);
+
+    app.call(get("/a/y").insert_header(("x-refused", "1")).to_request()).await.unwrap();
+    assert_eq!(runs.count(), 3);
+    clock.advance(Duration::from_millis(9_999));
+    assert_eq!((after!("/a/y"), after!("/a/y")), (4, 5));
+    clock.advance(Duration::from_millis(1));
+    assert_eq!((after!("/a/y"), after!("/a/y")), (6, 6));
+}
+
+#[actix_web::test]
 async fn a_query_can_be_kept_out_of_the_key() {
     let (builder, _) = with_clock();
     let app = app!(builder.query(QueryKey::none()).build().unwrap(), || async { "page" });

@@ -174,12 +174,15 @@ fn slow(builder: CacheConfigBuilder, field: (&'static str, &'static str)) -> (Se
 
 /// So many requests at once, and how long the last of them takes.
 async fn crowd(server: &Server, target: &'static str, many: usize) -> Duration {
+    // Connected beforehand: a connection that finds the queue of the listener full is tried again after a second.
+    let mut streams = Vec::new();
+    for _ in 0..many {
+        streams.push(TcpStream::connect(server.addr).await.unwrap());
+    }
     let began = Instant::now();
     let mut asked = JoinSet::new();
-    for _ in 0..many {
-        let addr = server.addr;
+    for mut stream in streams {
         asked.spawn(async move {
-            let mut stream = TcpStream::connect(addr).await.unwrap();
             stream.write_all(&request("GET", target, &[], b"")).await.unwrap();
             Reply::read(&mut stream, false).await.expect("an answer").status
         });

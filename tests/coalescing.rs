@@ -149,9 +149,10 @@ async fn ask_and_hold(server: &Server, target: &str) -> TcpStream {
     stream
 }
 
-// S1
+// S1; with `FULL_SIZE=1` in the environment nearly ten times as many, as 20,000 open files allow
 #[tokio::test]
 async fn a_thousand_cold_requests_on_four_workers_run_the_handler_once() {
+    let many = if std::env::var_os("FULL_SIZE").is_some() { 9_500 } else { 1_000 };
     let (runs, arrived, gate) = (Runs::new(), Runs::new(), Gate::shut());
     let config = counting(memory(), &arrived).build().unwrap();
     let door = gate.clone();
@@ -163,8 +164,8 @@ async fn a_thousand_cold_requests_on_four_workers_run_the_handler_once() {
         }
     });
     let server = serve!(4, config, handler);
-    let asked = ask(&server, 1_000, "/a/x", &[]);
-    until("all have come", || arrived.count() == 1_000).await;
+    let asked = ask(&server, many, "/a/x", &[]);
+    until("all have come", || arrived.count() == many).await;
     gate.open();
     let answers = all_ok(answers(asked).await);
     assert!(answers.iter().all(|answer| answer.text() == "run 1"));

@@ -164,6 +164,38 @@ async fn past_the_most_waiters_requests_run_on_their_own() {
     assert_eq!((shared, runs.count()), (10, 16));
 }
 
+// X6, with nothing set; with `FULL_SIZE=1` in the environment fifty thousand
+#[actix_web::test]
+async fn more_waiters_of_one_key_than_the_default_allows_are_capped_and_all_are_answered() {
+    /// The default of `max_waiters`.
+    const WAIT: usize = 16_384;
+    let many = if std::env::var_os("FULL_SIZE").is_some() { 50_000 } else { 17_000 };
+    let (runs, gate) = (Runs::new(), Arc::new(Semaphore::new(0)));
+    let config = CacheConfig::builder(MemoryStorage::new()).wait(Duration::from_secs(600)).build().unwrap();
+    let (counted, door) = (runs.clone(), Arc::clone(&gate));
+    let app = app!(config, move || {
+        let (run, gate) = (counted.add(), Arc::clone(&door));
+        async move {
+            gate.acquire().await.unwrap().forget();
+            format!("run {run}")
+        }
+    });
+    let mut asked: Vec<_> = (0..many).map(|_| Box::pin(app.call(get("/a/x").to_request()))).collect();
+    for call in &mut asked {
+        assert!(call.as_mut().now_or_never().is_none());
+    }
+    assert_eq!(runs.count(), many - WAIT);
+    assert_eq!(config.handle().fills_under_way(), 1);
+    gate.add_permits(many);
+    let mut shared = 0;
+    for answer in futures_util::future::join_all(asked).await {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 200);
+        shared += usize::from(cache_of(&answer) == "HIT");
+    }
+    assert_eq!((shared, runs.count(), config.handle().fills_under_way()), (WAIT, many - WAIT, 0));
+}
+
 // X7
 #[actix_web::test]
 async fn odd_encodings_make_few_variants_and_stored_bytes_stay_as_they_are() {

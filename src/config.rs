@@ -134,6 +134,7 @@ fn defaults() -> Settings {
         rules: Rules {
             ttl: ScopeTtl::Fallback(Duration::from_secs(60)),
             statuses: vec![(StatusCode::OK, None)],
+            targets: vec![HeaderName::from_static("cdn-cache-control")],
             max_ttl: Duration::from_secs(24 * 3600),
             while_revalidate: Duration::ZERO,
             if_error: Duration::ZERO,
@@ -230,6 +231,28 @@ impl CacheConfigBuilder {
     /// still has the first word.
     pub fn ttl_override(mut self, ttl: Duration) -> Self {
         self.settings.rules.ttl = ScopeTtl::Override(ttl);
+        self
+    }
+
+    /// The fields that speak to caches like this one (RFC 9213), the most specific first: the first that an answer has
+    /// and that can be read takes the place of `Cache-Control` and `Expires` for its lifetime. Default:
+    /// `CDN-Cache-Control`; with none, such fields mean nothing.
+    ///
+    /// `no-store`, `private`, `no-cache` and a lifetime of zero in `Cache-Control` still keep an answer out.
+    pub fn targeted_fields<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.settings.rules.targets.clear();
+        for name in names {
+            match HeaderName::try_from(name.as_ref()) {
+                Ok(name) => self.settings.rules.targets.push(name),
+                Err(_) => {
+                    return self.refuse(
+                        "targeted_fields",
+                        name.as_ref(),
+                        "name fields, as cdn-cache-control",
+                    );
+                }
+            }
+        }
         self
     }
 

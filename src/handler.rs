@@ -251,7 +251,7 @@ fn judge(
     about: Circumstances<'_>,
 ) -> Result<Verdict, NotStoredReason> {
     let lines = head.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let facts = ResponseFacts::read(lines, about.now);
+    let facts = ResponseFacts::read(lines, &scope.settings.rules.targets, about.now);
     let verdict = storable::judge(facts, wishes, &scope.settings.rules, about)?;
     match &scope.settings.store_if {
         Some(store_if) if !store_if(head.head()) => Err(NotStoredReason::StorePredicate),

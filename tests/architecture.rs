@@ -31,6 +31,7 @@ const FLOORS: &[&str] = &[
     "policy/etag.rs",
     "policy/range.rs",
     "policy/directives.rs",
+    "policy/targeted.rs",
     "policy/vary.rs",
     "policy/facts.rs",
     "policy/freshness.rs",

@@ -59,6 +59,7 @@ fn what_cannot_be_is_refused_with_the_setter_the_value_and_the_cure() {
         (refused(memory().status_ttl(304, Duration::from_secs(1))), "status_ttl", "304"),
         (refused(memory().methods([Method::CONNECT])), "methods", "CONNECT"),
         (refused(memory().vary(["accept", "*"])), "vary", "*"),
+        (refused(memory().targeted_fields(["a b"])), "targeted_fields", "a b"),
         (refused(memory().vary(["accept language"])), "vary", "accept language"),
         (refused(memory().status_header("x cache", "HIT", "MISS")), "status_header", "x cache"),
         (refused(memory().status_header("x-cache", "HIT\n", "MISS")), "status_header", "HIT"),
@@ -99,6 +100,8 @@ async fn each_source_of_a_lifetime_has_its_rank() {
         ("/c/max-age", "cache-control: max-age=20", 20),
         ("/c/s-maxage", "cache-control: max-age=20, s-maxage=5", 5),
         ("/c/status", "status: 404", 3),
+        ("/c/targeted", "cdn-cache-control: max-age=30", 30),
+        ("/c/not-a-dictionary", "cdn-cache-control: max-age=\"30\"", 10),
         ("/c/most", "cache-control: max-age=5000", 100),
     ] {
         let fields = [("x-answer", answer)];
@@ -109,6 +112,37 @@ async fn each_source_of_a_lifetime_has_its_rank() {
         clock.advance(Duration::from_secs(1));
         assert_eq!(cache_of(&server, target, &fields).await, "MISS", "{target}");
     }
+}
+
+#[tokio::test]
+async fn a_targeted_field_speaks_for_the_lifetime_and_forbids_like_the_common_one() {
+    let both = |common: &str, targeted: &str| {
+        vec![
+            ("x-answer", format!("cache-control: {common}")),
+            ("x-answer", format!("cdn-cache-control: {targeted}")),
+        ]
+    };
+    let get = async |server: &Server, target: &str, answer: &[(&'static str, String)]| {
+        let fields: Vec<_> = answer.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        cache_of(server, target, &fields).await
+    };
+    let clock = ManualClock::new();
+    let (server, _) = serve(memory().clock(clock.clone()).build().unwrap());
+    let prolonged = both("max-age=5", "max-age=50");
+    assert_eq!(get(&server, "/c/a", &prolonged).await, "MISS");
+    clock.advance(Duration::from_secs(49));
+    assert_eq!(get(&server, "/c/a", &prolonged).await, "HIT");
+    for (at, common, targeted) in [
+        ("/c/1", "no-store", "max-age=50"),
+        ("/c/2", "private", "max-age=50"),
+        ("/c/3", "max-age=0", "max-age=50"),
+        ("/c/4", "max-age=50", "no-store"),
+        ("/c/5", "max-age=50", "max-age=0"),
+    ] {
+        assert_eq!(get(&server, at, &both(common, targeted)).await, "-", "{common} / {targeted}");
+    }
+    let (deaf, _) = serve(memory().targeted_fields([""; 0]).build().unwrap());
+    assert_eq!(get(&deaf, "/c/a", &both("max-age=50", "no-store")).await, "MISS");
 }
 
 #[tokio::test]

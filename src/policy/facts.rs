@@ -1,12 +1,17 @@
 //! What an answer's fields say, parsed once.
 
+use actix_web::http::header::HeaderName;
+
 use crate::policy::directives::ResponseDirectives;
-use crate::policy::{date, fields, vary};
+use crate::policy::{date, fields, targeted, vary};
 
 /// The facts of a response head that caching rests on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ResponseFacts {
+    /// `Cache-Control`.
     pub(crate) cache: ResponseDirectives,
+    /// The first field that speaks to caches like this one, if it can be read.
+    pub(crate) targeted: Option<ResponseDirectives>,
     pub(crate) age: u32,
     pub(crate) date: Option<i64>,
     /// `Expires`: absent, or a date; a bad date is the past (RFC 9111 section 5.3).
@@ -23,9 +28,14 @@ pub(crate) struct ResponseFacts {
 
 impl ResponseFacts {
     /// Reads the field lines of an answer; names in lower case.
-    pub(crate) fn read<'a>(lines: impl Iterator<Item = (&'a str, &'a [u8])>, now: i64) -> Self {
+    pub(crate) fn read<'a>(
+        lines: impl Iterator<Item = (&'a str, &'a [u8])>,
+        targets: &[HeaderName],
+        now: i64,
+    ) -> Self {
         let mut facts = Self::default();
         let (mut cache_control, mut age, mut expires) = (Vec::new(), Vec::new(), Vec::new());
+        let mut spoken: Vec<(usize, &[u8])> = Vec::new();
         let mut encoded = false;
         for (name, value) in lines {
             facts.lines += 1;
@@ -46,13 +56,20 @@ impl ResponseFacts {
                 "content-security-policy" | "content-security-policy-report-only" => {
                     facts.nonce |= value.windows(7).any(|part| part.eq_ignore_ascii_case(b"'nonce-"));
                 }
-                _ => {}
+                _ => {
+                    if let Some(rank) = targets.iter().position(|target| target.as_str() == name) {
+                        spoken.push((rank, value));
+                    }
+                }
             }
         }
         if encoded {
             facts.vary.add("accept-encoding");
         }
         facts.cache = ResponseDirectives::parse(cache_control.into_iter());
+        facts.targeted = (0..targets.len()).find_map(|rank| {
+            targeted::parse(spoken.iter().filter(|(of, _)| *of == rank).map(|(_, value)| *value))
+        });
         facts.age = fields::age(age.into_iter());
         facts.expires = match expires.as_slice() {
             [] => None,
@@ -60,6 +77,16 @@ impl ResponseFacts {
             _ => Some(i64::MIN),
         };
         facts
+    }
+
+    /// What is said to this cache: by a targeted field, in place of `Cache-Control` (RFC 9213 section 2.2).
+    pub(crate) fn said(&self) -> &ResponseDirectives {
+        self.targeted.as_ref().unwrap_or(&self.cache)
+    }
+
+    /// Both of what is said to all caches and to this one, where either forbids.
+    pub(crate) fn either(&self, forbids: impl Fn(&ResponseDirectives) -> bool) -> bool {
+        forbids(&self.cache) || self.targeted.as_ref().is_some_and(forbids)
     }
 }
 
@@ -74,7 +101,7 @@ mod tests {
     #[test]
     fn an_answer_for_one_origin_or_encoding_varies_whatever_it_says() {
         let read = |lines: &[(&'static str, &'static str)]| {
-            ResponseFacts::read(lines.iter().map(|(name, value)| (*name, value.as_bytes())), 0)
+            ResponseFacts::read(lines.iter().map(|(name, value)| (*name, value.as_bytes())), &[], 0)
         };
         let names = |facts: ResponseFacts| match facts.vary {
             vary::Names::Some(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
+use crate::policy::directives::ResponseDirectives;
 use crate::policy::facts::ResponseFacts;
 use crate::policy::rules::{Rules, ScopeTtl, Wishes};
 use crate::status::NotStoredReason;
@@ -27,9 +28,9 @@ pub(crate) fn lifetime(
     let of_ours = |ttl: Duration| initial_age.saturating_add(ttl.min(rules.max_ttl));
     let lifetime = if let Some(ttl) = wishes.ttl {
         of_ours(ttl)
-    } else if facts.cache.no_store {
+    } else if facts.either(|said| said.no_store) {
         return Err(NotStoredReason::NoStore);
-    } else if facts.cache.private {
+    } else if facts.either(|said| said.private) {
         return Err(NotStoredReason::Private);
     } else if let ScopeTtl::Override(ttl) = rules.ttl {
         of_ours(ttl)
@@ -45,13 +46,20 @@ pub(crate) fn lifetime(
     if lifetime > initial_age { Ok(lifetime) } else { Err(NotStoredReason::ZeroLifetime) }
 }
 
-/// What the answer says itself, in the order of RFC 9111 section 4.2.1: `s-maxage`, `max-age`, `Expires`.
+/// What the answer says itself: a targeted field (RFC 9213 section 2.2), or in the order of RFC 9111 section 4.2.1
+/// `s-maxage`, `max-age`, `Expires`.
 fn explicit(facts: &ResponseFacts, now: i64) -> Option<Duration> {
-    if facts.cache.no_cache {
+    let lifetime = |said: &ResponseDirectives| said.s_maxage.or(said.max_age);
+    // A targeted field may prolong what `Cache-Control` gives, and does not bring back what that gives no time at all.
+    if facts.either(|said| said.no_cache) || lifetime(&facts.cache) == Some(0) {
         return Some(Duration::ZERO);
     }
-    if let Some(seconds) = facts.cache.s_maxage.or(facts.cache.max_age) {
-        return Some(Duration::from_secs(u64::from(seconds)));
+    let of_seconds = |seconds| Duration::from_secs(u64::from(seconds));
+    if let Some(targeted) = &facts.targeted {
+        return lifetime(targeted).map(of_seconds);
+    }
+    if let Some(seconds) = lifetime(&facts.cache) {
+        return Some(of_seconds(seconds));
     }
     // RFC 9111 section 5.3: measured from the answer's own Date, or from its receipt.
     let expires = facts.expires?;

@@ -13,4 +13,5 @@ pub(crate) mod reuse;
 pub(crate) mod rules;
 pub(crate) mod storable;
 pub(crate) mod tags;
+pub(crate) mod targeted;
 pub(crate) mod vary;

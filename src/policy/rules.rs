@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
 
 use crate::status::BypassReason;
 
@@ -35,6 +36,8 @@ pub(crate) struct Rules {
     pub(crate) ttl: ScopeTtl,
     /// The accepted statuses, each with a lifetime of its own or the scope's.
     pub(crate) statuses: Vec<(StatusCode, Option<Duration>)>,
+    /// Fields that speak to caches like this one (RFC 9213), the most specific first.
+    pub(crate) targets: Vec<HeaderName>,
     pub(crate) max_ttl: Duration,
     pub(crate) while_revalidate: Duration,
     pub(crate) if_error: Duration,

@@ -78,14 +78,19 @@ pub(crate) fn judge(
     let lifetime = freshness::lifetime(&facts, about.status, wishes, rules, about.now)?;
 
     // RFC 9111 section 3.5: what makes an answer to an authorized request everybody's.
-    let for_authorized = facts.cache.public || facts.cache.s_maxage.is_some() || facts.cache.must_revalidate;
-    let for_cookies = facts.cache.public || facts.cache.s_maxage.is_some();
+    let said = facts.said().clone();
+    let for_authorized = said.public || said.s_maxage.is_some() || said.must_revalidate;
+    let for_cookies = said.public || said.s_maxage.is_some();
     if about.personal.authorization && !for_authorized {
         return Err(NotStoredReason::Authorization);
     }
     if about.personal.cookie && !for_cookies {
         return Err(NotStoredReason::Cookie);
     }
+
+    // RFC 9111 sections 5.2.2.2, 5.2.2.8, 5.2.2.10: each forbids to serve it stale.
+    let must_revalidate =
+        facts.either(|said| said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some());
 
     let mut names = facts.vary;
     for name in &wishes.vary {
@@ -94,9 +99,6 @@ pub(crate) fn judge(
     let vary = names.selecting(about.keyed, rules)?;
     let tags = tags::collect(std::mem::take(&mut wishes.tags), &facts.groups)?;
 
-    // RFC 9111 sections 5.2.2.2, 5.2.2.8, 5.2.2.10: each forbids to serve it stale.
-    let must_revalidate =
-        facts.cache.must_revalidate || facts.cache.proxy_revalidate || facts.cache.s_maxage.is_some();
     let window = |wished: Option<Duration>, said: Option<u32>, configured: Duration| {
         wished.or(said.map(|seconds| Duration::from_secs(u64::from(seconds)))).unwrap_or(configured)
     };
@@ -107,10 +109,10 @@ pub(crate) fn judge(
             lifetime,
             while_revalidate: window(
                 wishes.while_revalidate,
-                facts.cache.stale_while_revalidate,
+                said.stale_while_revalidate,
                 rules.while_revalidate,
             ),
-            if_error: window(wishes.if_error, facts.cache.stale_if_error, rules.if_error),
+            if_error: window(wishes.if_error, said.stale_if_error, rules.if_error),
             must_revalidate,
             for_authorized,
             for_cookies,

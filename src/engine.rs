@@ -10,13 +10,13 @@ use futures_util::future::poll_immediate;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
+use crate::fence::{Fence, FenceId, Stamp};
 use crate::flight::Flights;
 use crate::head;
 use crate::key::CacheKey;
 use crate::recent::Recent;
 use crate::storage::erased::ErasedStorage;
 use crate::storage::error::StorageError;
-use crate::storage::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::{Lookup, Storage};
 use crate::stored::entry::{Content, Entry};
 use crate::stored::response::StoredResponse;

@@ -11,6 +11,7 @@ use actix_web::web::Bytes;
 
 use crate::clock::{Now, Timestamp};
 use crate::engine::{Engine, selected};
+use crate::fence::{FenceId, Stamp};
 use crate::fields::{add_etag, merged_vary, pack, storable};
 use crate::flight::{Landed, Landing, Lead};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
@@ -19,7 +20,6 @@ use crate::request::Asked;
 use crate::scope::Scope;
 use crate::settings::KeyRule;
 use crate::status::NotStoredReason;
-use crate::storage::fence::{FenceId, Stamp};
 use crate::stored::entry::{Content, Entry, Varies};
 use crate::stored::response::StoredResponse;
 

@@ -16,6 +16,7 @@ use crate::behind;
 use crate::body::CacheBody;
 use crate::engine::{BACK_OFF, Found};
 use crate::extractor::authority;
+use crate::fence::Fence;
 use crate::fill::{Admission, Fill};
 use crate::flight::Lead;
 use crate::handle::tell_failure;
@@ -34,7 +35,6 @@ use crate::respond::{self, Outcome};
 use crate::scope::Scope;
 use crate::slot::Slot;
 use crate::status::{BypassReason, FillReason, NotStoredReason};
-use crate::storage::fence::Fence;
 use crate::stored::entry::Entry;
 use crate::stored::response::StoredResponse;
 

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::storage::fence::FenceId;
+use crate::fence::FenceId;
 
 /// The name of one entry: its namespace, its target, and every part of the request that may tell answers apart.
 ///

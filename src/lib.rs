@@ -103,6 +103,7 @@ mod config;
 mod engine;
 mod exchange;
 mod extractor;
+mod fence;
 mod fields;
 mod fill;
 mod flight;

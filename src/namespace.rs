@@ -1,7 +1,7 @@
 //! Namespaces: whose entries these are.
 
+use crate::fence::FenceId;
 use crate::key;
-use crate::storage::fence::FenceId;
 
 /// What [`CacheConfig::scoped`](crate::CacheConfig::scoped) does with the name it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,12 +7,12 @@ use actix_web::http::Uri;
 use actix_web::http::header;
 
 use crate::engine::Engine;
+use crate::fence::{Fence, FenceId};
 use crate::key::{CacheKey, KeyWriter, Part};
 use crate::request::{GET_CLASS, write_target};
 use crate::settings::{HostPolicy, KeyRule, Settings};
 use crate::status::{BypassReason, NotStoredReason, Said};
 use crate::storage::error::StorageError;
-use crate::storage::fence::{Fence, FenceId};
 use crate::stored::entry::{Content, Entry};
 
 pub(crate) struct Scope {

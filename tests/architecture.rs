@@ -13,7 +13,7 @@ const FLOORS: &[&str] = &[
     "invalidation.rs",
     "checks.rs",
     "storage/error.rs",
-    "storage/fence.rs",
+    "fence.rs",
     "key.rs",
     "namespace.rs",
     "query.rs",

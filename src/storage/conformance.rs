@@ -23,7 +23,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 
-use crate::storage::fence::{Fence, FenceId, Stamp};
+use crate::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::Storage;
 use crate::storage::stress::{cancellation, concurrency, folds_within, many_fences};
 use crate::storage::trial::{Trial, response};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
-use crate::storage::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::{Lookup, Storage};
 use crate::stored::entry::Entry;
 

@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
-use crate::storage::fence::{Fence, FenceId, Stamp};
 use crate::stored::entry::Entry;
 
 /// What a lookup found, and when it looked.

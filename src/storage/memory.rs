@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mini_moka::sync::{Cache, ConcurrentCacheExt};
 
+use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
-use crate::storage::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::{Lookup, Storage};
 use crate::storage::near::NearTable;
 use crate::stored::entry::Entry;

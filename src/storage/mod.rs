@@ -3,7 +3,6 @@
 pub(crate) mod erased;
 pub(crate) mod error;
 pub(crate) mod failing;
-pub(crate) mod fence;
 pub(crate) mod interface;
 pub(crate) mod memory;
 pub(crate) mod near;
@@ -15,6 +14,6 @@ pub mod conformance;
 
 pub use self::error::StorageError;
 pub use self::failing::FailingStorage;
-pub use self::fence::{Fence, FenceId, Stamp};
 pub use self::interface::{Lookup, Storage};
 pub use self::memory::{MemoryStats, MemoryStorage};
+pub use crate::fence::{Fence, FenceId, Stamp};

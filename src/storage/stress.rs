@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use futures_util::future::{self, Either};
 
-use crate::storage::fence::{Fence, FenceId, Stamp};
+use crate::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::Storage;
 use crate::storage::trial::{Family, Trial, response};
 use crate::storage::violation::{Clause, Violation};

@@ -9,9 +9,9 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 
 use crate::clock::{Clock, Timestamp};
+use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::{self, CacheKey, KeyWriter};
 use crate::storage::error::StorageError;
-use crate::storage::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::{Lookup, Storage};
 use crate::storage::violation::{Clause, Violation};
 use crate::stored::entry::{Content, Entry};

@@ -13,9 +13,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::fence::{FenceId, Stamp};
 use crate::key::{CacheKey, Cuts};
 use crate::storage::error::StorageError;
-use crate::storage::fence::{FenceId, Stamp};
 use crate::stored::entry::{Content, Entry, Varies};
 use crate::stored::response::{Freshness, StoredResponse};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_web::http::header::HeaderName;
 
 use crate::clock::Timestamp;
+use crate::fence::{FenceId, Stamp};
 use crate::key::CacheKey;
-use crate::storage::fence::{FenceId, Stamp};
 use crate::stored::response::StoredResponse;
 
 /// What a storage keeps under a key: a stored response, or where to look for one.

@@ -97,9 +97,11 @@
 
 mod behind;
 mod body;
+mod builder;
 mod checks;
 mod clock;
 mod config;
+mod config_error;
 mod engine;
 mod exchange;
 mod extractor;
@@ -114,6 +116,7 @@ mod invalidation;
 mod key;
 mod likeness;
 mod middleware;
+mod misplaced;
 mod namespace;
 mod policy;
 mod preconditions;
@@ -131,8 +134,10 @@ pub mod storage;
 mod stored;
 
 pub use self::body::CacheBody;
+pub use self::builder::CacheConfigBuilder;
 pub use self::clock::{Clock, ManualClock, Timestamp};
-pub use self::config::{CacheConfig, CacheConfigBuilder, ConfigError};
+pub use self::config::CacheConfig;
+pub use self::config_error::ConfigError;
 pub use self::extractor::CacheControl;
 pub use self::handle::{CacheHandle, StoreOptions};
 pub use self::invalidation::Invalidation;

@@ -47,7 +47,7 @@ fn the_first_example_compiles_and_has_under_20_lines() {
 fn every_setter_of_the_table_is_one_and_every_setter_is_in_it() {
     let readme = include_str!("../README.md");
     let table = readme.split("\n## Defaults\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let config = include_str!("../src/config.rs");
+    let config = include_str!("../src/builder.rs");
     let (_, builder) = config.split_once("impl CacheConfigBuilder {").unwrap();
     let builder = builder.split("\n}\n").next().unwrap();
     let setters: Vec<&str> = builder

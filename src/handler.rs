@@ -178,6 +178,12 @@ fn stored_answer<B: MessageBody + 'static>(
     if let Some((name, value)) = admission.told() {
         head.headers_mut().append(name, value);
     }
+    // The server would write a date of its own, and its hits another one.
+    if !head.headers().contains_key(header::DATE)
+        && let Some(date) = admission.response().header(header::DATE.as_str())
+    {
+        head.headers_mut().insert(header::DATE, date.clone());
+    }
     let is_ours = matches!(received, Received::Stored(_));
     match received.whole() {
         Ok(bytes) => {

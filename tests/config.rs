@@ -316,3 +316,14 @@ fn a_cache_made_inside_the_factory_is_warned_of_once_and_told_the_cure() {
         .collect();
     assert_eq!(warned.len(), 1, "{warned:?}");
 }
+
+#[tokio::test]
+async fn a_miss_and_its_hits_have_one_date() {
+    let clock = ManualClock::new();
+    let (server, _) = serve(memory().clock(clock.clone()).build().unwrap());
+    let miss = server.get("/c", &[]).await;
+    clock.advance(Duration::from_secs(7));
+    let hit = server.get("/c", &[]).await;
+    assert_eq!(miss.lines("date"), ["Thu, 01 Jan 2026 00:00:00 GMT"]);
+    assert_eq!((hit.lines("date"), hit.lines("age")), (miss.lines("date"), vec!["7".to_owned()]));
+}

@@ -11,9 +11,9 @@ use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, web};
 
 use crate::config::CacheConfig;
+use crate::exchange::slot::Slot;
 use crate::handle::{CacheHandle, tell_failure};
 use crate::invalidation::Invalidation;
-use crate::slot::Slot;
 use crate::status::FillReason;
 use crate::storage::error::StorageError;
 

@@ -95,8 +95,6 @@
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
-mod behind;
-mod body;
 mod builder;
 mod checks;
 mod clock;
@@ -106,38 +104,29 @@ mod engine;
 mod exchange;
 mod extractor;
 mod fence;
-mod fields;
-mod fill;
 mod flight;
 mod handle;
-mod handler;
 mod head;
 mod invalidation;
 mod key;
-mod likeness;
 mod middleware;
 mod misplaced;
 mod namespace;
 mod policy;
-mod preconditions;
 mod query;
-mod queue;
 mod recent;
-mod refresh;
 mod request;
-mod respond;
 mod scope;
 mod settings;
-mod slot;
 mod status;
 pub mod storage;
 mod stored;
 
-pub use self::body::CacheBody;
 pub use self::builder::CacheConfigBuilder;
 pub use self::clock::{Clock, ManualClock, Timestamp};
 pub use self::config::CacheConfig;
 pub use self::config_error::ConfigError;
+pub use self::exchange::body::CacheBody;
 pub use self::extractor::CacheControl;
 pub use self::handle::{CacheHandle, StoreOptions};
 pub use self::invalidation::Invalidation;

@@ -15,14 +15,14 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use futures_util::future::LocalBoxFuture;
 
-use crate::behind;
-use crate::body::CacheBody;
 use crate::config::CacheConfig;
-use crate::exchange::{Leading, Start, exchange};
-use crate::handler::{Exchanged, Layer};
+use crate::exchange::behind;
+use crate::exchange::body::CacheBody;
+use crate::exchange::course::{Leading, Start, exchange};
+use crate::exchange::handler::{Exchanged, Layer};
+use crate::exchange::respond::{self, Outcome};
 use crate::policy::reuse::{self, Reuse};
 use crate::request::{self, Plan};
-use crate::respond::{self, Outcome};
 use crate::scope::Scope;
 
 /// The cache as a layer, for `App`, `Scope`, `Resource` and `Route`.

@@ -10,19 +10,19 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
-use crate::body::CacheBody;
 use crate::clock::Timestamp;
 use crate::engine::Found;
+use crate::exchange::body::CacheBody;
+use crate::exchange::handler::{Exchanged, Layer, bypass, fill};
+use crate::exchange::likeness::likeness;
+use crate::exchange::queue::{Next, Queue};
+use crate::exchange::refresh::Refresh;
+use crate::exchange::respond::{self, Outcome};
+use crate::exchange::slot::Slot;
 use crate::flight::{Landing, Role};
-use crate::handler::{Exchanged, Layer, bypass, fill};
-use crate::likeness::likeness;
 use crate::policy::reuse::{self, Reuse};
-use crate::queue::{Next, Queue};
-use crate::refresh::Refresh;
 use crate::request::{self, Asked, Plan};
-use crate::respond::{self, Outcome};
 use crate::scope::Scope;
-use crate::slot::Slot;
 use crate::status::BypassReason;
 use crate::stored::response::StoredResponse;
 

@@ -3,7 +3,7 @@
 use actix_web::dev::ServiceRequest;
 use actix_web::test::TestRequest;
 
-use crate::slot::Slot;
+use crate::exchange::slot::Slot;
 
 /// A request with the same head, path parameters and caches around it, and nothing else of it.
 pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {

@@ -13,8 +13,8 @@ use futures_util::future::{Either, select};
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
-use crate::behind;
-use crate::fill::Admission;
+use crate::exchange::behind;
+use crate::exchange::fill::Admission;
 use crate::status::NotStoredReason;
 
 type BodyError = Box<dyn StdError>;

@@ -8,10 +8,10 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::body::CacheBody;
+use crate::exchange::body::CacheBody;
+use crate::exchange::slot::Slot;
 use crate::policy::conditional::{Answer, evaluate};
 use crate::scope::Scope;
-use crate::slot::Slot;
 use crate::stored::response::StoredResponse;
 
 /// How an answer came about, for the fields that tell.

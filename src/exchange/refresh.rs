@@ -9,10 +9,10 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::{Error, rt};
 
-use crate::body;
 use crate::engine::{BACK_OFF, Engine, Found};
+use crate::exchange::body;
+use crate::exchange::handler::{Layer, fill};
 use crate::flight::{Landing, Lead, Role};
-use crate::handler::{Layer, fill};
 use crate::key::CacheKey;
 use crate::policy::reuse::Reuse;
 use crate::request::Asked;

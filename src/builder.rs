@@ -76,6 +76,32 @@ enum Source {
 }
 
 impl CacheConfigBuilder {
+    /// A general shared cache, as a proxy has one: all that RFC 9111 allows and asks for is done, where the defaults are
+    /// more careful. Default: off.
+    ///
+    /// It obeys clients ([`obey_client`](Self::obey_client)), stores answers of [any status](Self::any_status), guesses
+    /// lifetimes ([`heuristic_ttl`](Self::heuristic_ttl)) and has no limit of its own for them, takes cookies for
+    /// nothing special, stores `Set-Cookie` with its answer, adds no `ETag`, and serves stale answers for a day while
+    /// the origin cannot be reached ([`stale_if_unreachable`](Self::stale_if_unreachable)). Setters called after it change each of these.
+    ///
+    /// And it takes answers at their word: a targeted field decides alone (RFC 9213 section 2.2); `no-cache`, and what
+    /// has no lifetime but a validator, is stored and validated on every use; `no-cache` and `private` with field names
+    /// keep back these fields only; `must-understand` lifts `no-store`.
+    ///
+    /// Not for an application that tells its users apart by cookies and does not say so in `Cache-Control`.
+    pub fn rfc9111(mut self) -> Self {
+        let rules = &mut self.settings.rules;
+        rules.to_the_letter = true;
+        rules.max_ttl = Duration::from_secs(365 * 24 * 3600);
+        self.obey_client()
+            .any_status()
+            .heuristic_ttl()
+            .cookies(CookiePolicy::Ignore)
+            .set_cookie(SetCookiePolicy::Keep)
+            .etag(EtagMode::Off)
+            .stale_if_unreachable(Duration::from_secs(24 * 3600))
+    }
+
     /// The namespace of all keys. Default: none.
     ///
     /// Called again, a further name inside the first. Tags belong to the namespace a configuration was built with, and
@@ -105,6 +131,17 @@ impl CacheConfigBuilder {
     /// Default: off, others get the scope's [`ttl`](Self::ttl).
     pub fn explicit_only(mut self) -> Self {
         self.settings.rules.ttl = ScopeTtl::ExplicitOnly;
+        self
+    }
+
+    /// Guesses how long answers are fresh that do not say so themselves: a tenth of the time since they were last
+    /// changed (`Last-Modified`), and a day at the most (RFC 9111 section 4.2.2). Default: off, they get the scope's
+    /// [`ttl`](Self::ttl).
+    ///
+    /// Only for the statuses that RFC 9110 section 15.1 lists, and for answers marked `public`; others, and those
+    /// without `Last-Modified`, are not stored.
+    pub fn heuristic_ttl(mut self) -> Self {
+        self.settings.rules.ttl = ScopeTtl::Heuristic;
         self
     }
 
@@ -170,6 +207,14 @@ impl CacheConfigBuilder {
     /// Stores answers with this status code too, fresh for `ttl` unless they say so themselves. Default: none.
     pub fn status_ttl(self, status: u16, ttl: Duration) -> Self {
         self.accept("status_ttl", status, Some(ttl))
+    }
+
+    /// Stores answers with any other final status code too, where they say how long they are fresh. Default: off.
+    ///
+    /// Never 206, 304, 412 and 416, which answer the conditions and ranges of one request.
+    pub fn any_status(mut self) -> Self {
+        self.settings.rules.any_status = true;
+        self
     }
 
     fn accept(mut self, setter: &'static str, status: u16, ttl: Option<Duration>) -> Self {
@@ -428,6 +473,17 @@ impl CacheConfigBuilder {
         self
     }
 
+    /// How long a stale answer is served when what the handler asks cannot be reached: when it fails (by an `Err` or a
+    /// `ResponseError`, not by an answer it was given) with 502, 503 or 504 (RFC 9111 section 4.2.4). Default: zero,
+    /// not at all.
+    ///
+    /// Where the answer forbids it (`must-revalidate`, `proxy-revalidate`, `s-maxage`, `no-cache`), the client gets a 504 instead
+    /// (section 5.2.2.2).
+    pub fn stale_if_unreachable(mut self, window: Duration) -> Self {
+        self.settings.rules.if_unreachable = window;
+        self
+    }
+
     /// Obeys the cache directives of every client (`no-cache`, `no-store`, `max-age`, `min-fresh`, `max-stale`,
     /// `only-if-cached`). Default: off, for whoever forces a miss forces load.
     pub fn obey_client(mut self) -> Self {
@@ -533,10 +589,13 @@ fn defaults() -> Settings {
         rules: Rules {
             ttl: ScopeTtl::Fallback(Duration::from_secs(60)),
             statuses: vec![(StatusCode::OK, None)],
+            any_status: false,
+            to_the_letter: false,
             targets: vec![HeaderName::from_static("cdn-cache-control")],
             max_ttl: Duration::from_secs(24 * 3600),
             while_revalidate: Duration::ZERO,
             if_error: Duration::ZERO,
+            if_unreachable: Duration::ZERO,
             set_cookie: SetCookiePolicy::Refuse,
             body_limit: 1 << 20,
             vary_on_cookie: false,

@@ -9,11 +9,12 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 use futures_util::future::poll_immediate;
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::flight::Flights;
 use crate::head;
 use crate::key::CacheKey;
+use crate::policy::reuse::{Failure, StandIn};
 use crate::recent::Recent;
 use crate::storage::erased::ErasedStorage;
 use crate::storage::error::StorageError;
@@ -28,8 +29,10 @@ pub(crate) struct Engine {
     pub(crate) flights: Arc<Flights>,
     /// Keys whose answers were not storable a moment ago: nobody queues for them.
     pub(crate) uncacheable: Recent,
-    /// Keys whose refresh failed a moment ago: their stale answers serve on.
+    /// Keys whose refresh failed a moment ago, or has just begun: their stale answers serve on.
     pub(crate) backing_off: Recent,
+    /// Those of them whose origin could not be reached.
+    cut_off: Recent,
     /// Background refreshes under way.
     pub(crate) refreshes: AtomicUsize,
     writes: AtomicUsize,
@@ -65,6 +68,7 @@ impl Engine {
             flights: Arc::default(),
             uncacheable: Recent::default(),
             backing_off: Recent::default(),
+            cut_off: Recent::default(),
             refreshes: AtomicUsize::new(0),
             writes: AtomicUsize::new(0),
             written: Notify::new(),
@@ -132,6 +136,27 @@ impl Engine {
     /// Writes an entry now: for the manual calls, whose callers want to know.
     pub(crate) async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
         self.within_deadline("write", self.storage.put(entry)).await
+    }
+
+    /// Remembers that a run failed: for a while its stale answer serves without another try.
+    pub(crate) fn note_failure(&self, key: &CacheKey, now: Timestamp, failure: Failure) {
+        self.backing_off.remember(key, now, BACK_OFF);
+        if failure == Failure::Unreachable {
+            self.cut_off.remember(key, now, BACK_OFF);
+        }
+    }
+
+    /// Whether a run failed a moment ago in a way that a stale answer may stand in for.
+    pub(crate) fn failed_lately(&self, key: &CacheKey, now: Timestamp, stand_in: StandIn) -> bool {
+        stand_in.errors && self.backing_off.contains(key, now)
+            || stand_in.unreachable && self.cut_off.contains(key, now)
+    }
+
+    /// A run has brought an answer.
+    pub(crate) fn forget_failures(&self, key: &CacheKey) {
+        self.uncacheable.forget(key);
+        self.backing_off.forget(key);
+        self.cut_off.forget(key);
     }
 
     /// Lets a write run on its own, off the response's path. A storage that can write at once has written when

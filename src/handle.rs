@@ -85,9 +85,9 @@ impl CacheHandle {
         let engine = &self.scope.engine;
         let entry = engine.look_up(&self.scope.named_key(key)).await?.entry;
         let stored = entry.as_deref().and_then(Entry::response);
-        let now = engine.clock.at();
+        let (rules, now) = (&self.scope.settings.rules, engine.clock.at());
         let is_fresh = |stored: &&Arc<StoredResponse>| {
-            matches!(reuse::judge(stored, Personal::default(), None, now), Reuse::Fresh { .. })
+            matches!(reuse::judge(stored, rules, Personal::default(), None, now), Reuse::Fresh { .. })
         };
         Ok(stored.filter(is_fresh).map(|stored| StoredResponse::clone(stored)))
     }
@@ -115,7 +115,7 @@ impl CacheHandle {
         let now = engine.clock.now();
         let ttl = options.ttl.unwrap_or(match settings.rules.ttl {
             ScopeTtl::Fallback(ttl) | ScopeTtl::Override(ttl) => ttl,
-            ScopeTtl::ExplicitOnly => Duration::ZERO,
+            ScopeTtl::ExplicitOnly | ScopeTtl::Heuristic => Duration::ZERO,
         });
         let lifetime = ttl.min(settings.rules.max_ttl);
         if lifetime.is_zero() {
@@ -134,7 +134,8 @@ impl CacheHandle {
         let mut fences = settings.namespace.fences().to_vec();
         fences.push(key.target_fence());
         fences.extend(options.tags.iter().map(|tag| settings.namespace.tag_fence(tag)));
-        let windows = settings.rules.while_revalidate.max(settings.rules.if_error);
+        let rules = &settings.rules;
+        let windows = rules.while_revalidate.max(rules.if_error).max(rules.if_unreachable);
         engine
             .put(Arc::new(Entry {
                 key,

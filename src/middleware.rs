@@ -21,7 +21,7 @@ use crate::exchange::body::CacheBody;
 use crate::exchange::course::{Leading, Start, exchange};
 use crate::exchange::handler::{Exchanged, Layer};
 use crate::exchange::respond::{self, Outcome};
-use crate::policy::reuse::{self, Reuse};
+use crate::policy::reuse::Reuse;
 use crate::request::{self, Plan};
 use crate::scope::Scope;
 
@@ -128,7 +128,7 @@ where
             return self.slow(req, Start::Found(asked, found));
         };
         let now = scope.engine.clock.at();
-        let Reuse::Fresh { age } = reuse::judge(stored, asked.personal, asked.client.as_deref(), now) else {
+        let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, now) else {
             return self.slow(req, Start::Found(asked, found));
         };
         let conditions = asked.fields.conditional.then(|| req.headers());

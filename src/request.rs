@@ -11,13 +11,16 @@ use actix_web::web::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
+use crate::clock::Timestamp;
 use crate::head::{self, FORWARDING, RequestFields};
 use crate::key::{CacheKey, KeyWriter, MAX_KEY_BYTES, Part};
 use crate::policy::directives::RequestDirectives;
 use crate::policy::fields::{is_tchar, members};
-use crate::policy::rules::Personal;
+use crate::policy::reuse::{self, Reuse};
+use crate::policy::rules::{Personal, Rules};
 use crate::settings::{CookiePolicy, HostPolicy, KeyRule, ObeyClient, Settings};
 use crate::status::BypassReason;
+use crate::stored::response::StoredResponse;
 
 /// A request that uses the cache.
 pub(crate) struct Asked {
@@ -30,6 +33,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// What a stored response is good for, for this request.
+    pub(crate) fn judge(&self, stored: &StoredResponse, rules: &Rules, now: Timestamp) -> Reuse {
+        reuse::judge(stored, rules, self.personal, self.client.as_deref(), now)
+    }
+
     /// Whether what this request is answered says nothing of what others would be.
     pub(crate) fn is_for_one(&self) -> bool {
         self.personal.reason().is_some() || self.head

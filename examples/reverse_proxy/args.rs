@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "reverse_proxy")]
     pub(crate) namespace: String,
 
-    /// What the cache takes itself for (rfc9111 is to come)
+    /// What the cache takes itself for
     #[arg(long, value_enum, default_value_t = Profile::App)]
     pub(crate) profile: Profile,
 

@@ -14,15 +14,15 @@ pub(crate) fn configure(args: &Args) -> Result<CacheConfig, Error> {
         (Storage::Memory, Some(bytes)) => MemoryStorage::with_capacity(bytes),
         (Storage::Redis, _) => return Err(refusal("--storage redis://... is not there yet; leave it out")),
     };
-    let mut cache = match args.profile {
-        Profile::App => CacheConfig::builder(storage).namespace(&args.namespace),
-        Profile::Rfc9111 => return Err(refusal("--profile rfc9111 is not there yet; leave it out")),
-    };
-    cache = match args.ttl {
-        Some(seconds) => cache.ttl(Duration::from_secs(seconds)),
+    let mut cache = CacheConfig::builder(storage).namespace(&args.namespace);
+    cache = match args.profile {
         // An origin that says nothing of lifetimes was not asked whether it may be cached.
-        None => cache.explicit_only(),
+        Profile::App => cache.explicit_only(),
+        Profile::Rfc9111 => cache.rfc9111(),
     };
+    if let Some(seconds) = args.ttl {
+        cache = cache.ttl(Duration::from_secs(seconds));
+    }
     if args.obey_client {
         cache = cache.obey_client();
     }

@@ -20,7 +20,7 @@ use crate::exchange::refresh::Refresh;
 use crate::exchange::respond::{self, Outcome};
 use crate::exchange::slot::Slot;
 use crate::flight::{Landing, Role};
-use crate::policy::reuse::{self, Reuse};
+use crate::policy::reuse::{Failure, Reuse};
 use crate::request::{self, Asked, Plan};
 use crate::scope::Scope;
 use crate::status::BypassReason;
@@ -105,7 +105,7 @@ where
             found.at = queue.own_variant();
         }
         let now = engine.clock.at();
-        let mut reuse = judge(&found, &asked, now);
+        let mut reuse = judge(&scope, &found, &asked, now);
         if let Some(stored) = &found.stored {
             let key = found.key(&asked.key);
             match reuse {
@@ -119,7 +119,7 @@ where
                     if ended != Some(engine.flights.ended()) {
                         // Another refresh may have ended between the lookup and the claim.
                         let again = engine.find(&asked.key, req.headers()).await;
-                        if !matches!(judge(&again, &asked, now), Reuse::StaleWhileRevalidate) {
+                        if !matches!(judge(&scope, &again, &asked, now), Reuse::StaleWhileRevalidate) {
                             refresh.give_back(key);
                             known = Some(again);
                             continue;
@@ -129,10 +129,10 @@ where
                     refresh.run_behind(layer, req, asked, found);
                     return Ok(answer);
                 }
-                Reuse::Stale { if_error: true } if engine.backing_off.contains(key, now) => {
+                Reuse::Stale(stand_in) if engine.failed_lately(key, now, stand_in) => {
                     return Ok(hit(&scope, req, &asked, stored, false));
                 }
-                Reuse::Stale { .. } | Reuse::NotForThis => {}
+                Reuse::Stale(_) | Reuse::NotForThis => {}
             }
         }
         if asked.client.as_ref().is_some_and(|client| client.only_if_cached) {
@@ -154,7 +154,7 @@ where
                 if ended != Some(engine.flights.ended()) {
                     // Another fill may have ended between the lookup and the lead: with what this one is for.
                     let again = engine.find(&asked.key, req.headers()).await;
-                    let useful = judge(&again, &asked, now);
+                    let useful = judge(&scope, &again, &asked, now);
                     let moved = again.at.as_ref().is_some_and(|at| *at != key);
                     if moved || matches!(useful, Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate) {
                         lead.land(Landing::Found);
@@ -177,10 +177,13 @@ where
         }
         // Perhaps the refresh that this request waited for has failed: a stale answer does then, unless it was
         // invalidated meanwhile.
-        if reuse == (Reuse::Stale { if_error: true }) {
+        if let Reuse::Stale(stand_in) = reuse
+            && (stand_in.errors || engine.failed_lately(&key, now, stand_in))
+        {
             found = engine.find(&asked.key, req.headers()).await;
-            reuse = judge(&found, &asked, now);
-            if let Some(stored) = found.stored.as_ref().filter(|_| reuse.serves_on_trouble()) {
+            reuse = judge(&scope, &found, &asked, now);
+            let failure = if stand_in.errors { Failure::Error } else { Failure::Unreachable };
+            if let Some(stored) = found.stored.as_ref().filter(|_| reuse.serves_for(failure)) {
                 return Ok(hit(&scope, req, &asked, stored, false));
             }
         }
@@ -189,16 +192,15 @@ where
 }
 
 /// What the stored response that was found is good for.
-fn judge(found: &Found, asked: &Asked, now: Timestamp) -> Reuse {
-    let judge =
-        |stored: &Arc<StoredResponse>| reuse::judge(stored, asked.personal, asked.client.as_deref(), now);
+fn judge(scope: &Scope, found: &Found, asked: &Asked, now: Timestamp) -> Reuse {
+    let judge = |stored: &Arc<StoredResponse>| asked.judge(stored, &scope.settings.rules, now);
     found.stored.as_ref().map_or(Reuse::NotForThis, judge)
 }
 
 /// Where the answer is hardly for everybody, the handler sees the client's own conditions and ranges, and answers 304
 /// and 206 as it would without a cache. Other keys are filled with whole answers.
 fn passes_conditions(asked: &Asked, reuse: Reuse, refused: bool) -> Option<BypassReason> {
-    if !asked.fields.conditional || matches!(reuse, Reuse::Stale { .. }) {
+    if !asked.fields.conditional || matches!(reuse, Reuse::Stale(_)) {
         return None;
     }
     asked.personal.reason().or(refused.then_some(BypassReason::Uncacheable))

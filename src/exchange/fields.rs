@@ -14,7 +14,14 @@ use crate::stored::response::StoredResponse;
 /// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1).
 ///
 /// One that has no `Date` gets the time of its receipt (RFC 9110 section 6.6.1).
-pub(crate) fn storable(headers: &HeaderMap, settings: &Settings, now: i64) -> Vec<(HeaderName, HeaderValue)> {
+///
+/// `withheld` are fields that the answer itself keeps out.
+pub(crate) fn storable(
+    headers: &HeaderMap,
+    withheld: &[HeaderName],
+    settings: &Settings,
+    now: i64,
+) -> Vec<(HeaderName, HeaderValue)> {
     let named = head::connection_names(headers);
     let status_field = settings.status_field.as_ref().map(|field| &field.name);
     let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
@@ -23,6 +30,7 @@ pub(crate) fn storable(headers: &HeaderMap, settings: &Settings, now: i64) -> Ve
         .filter(|(name, _)| {
             !(head::is_connection_field(name.as_str())
                 || named.contains(name)
+                || withheld.contains(name)
                 || status_field == Some(name)
                 || **name == header::AGE
                 || strip_cookies && **name == header::SET_COOKIE)

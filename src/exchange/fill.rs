@@ -15,6 +15,7 @@ use crate::exchange::fields::{add_etag, merged_vary, pack, storable};
 use crate::fence::{FenceId, Stamp};
 use crate::flight::{Landed, Landing, Lead};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
+use crate::policy::rules::Rules;
 use crate::policy::storable::Verdict;
 use crate::request::Asked;
 use crate::scope::Scope;
@@ -103,7 +104,7 @@ impl Fill {
         freshness.received = self.scope.engine.clock.at();
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
-        let mut fields = storable(headers, settings, self.scope.engine.clock.now().unix);
+        let mut fields = storable(headers, &verdict.withheld, settings, self.scope.engine.clock.now().unix);
         fields.extend(told.clone());
         let response = StoredResponse { status, headers: fields, body: Bytes::new(), freshness };
         Ok(Admission { fill: self, response, told, base, at, names, fences, tags })
@@ -173,7 +174,7 @@ impl Admission {
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
         pack(&mut response.headers);
-        let keep_until = keep_until(&response);
+        let keep_until = keep_until(&response, &fill.scope.settings.rules);
         let entry = |key: CacheKey, fences: Vec<FenceId>, content: Content| {
             let fences = fences.into_boxed_slice();
             Arc::new(Entry { key, stamp: fill.stamp, began: fill.began.at, fences, keep_until, content })
@@ -188,8 +189,7 @@ impl Admission {
         });
 
         let engine = Arc::clone(&fill.scope.engine);
-        engine.uncacheable.forget(&fill.flight);
-        engine.backing_off.forget(&fill.flight);
+        engine.forget_failures(&fill.flight);
         if let Some(lead) = &fill.lead {
             let selector = (!names.is_empty()).then_some((base, names));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
@@ -244,14 +244,21 @@ async fn put_varies(engine: &Engine, mut entry: Arc<Entry>) {
     }
 }
 
+/// What can be validated is kept this long at least: it may have no lifetime of its own at all.
+const VALIDATED_FOR: Duration = Duration::from_secs(3600);
+
 /// How long a stored response is of use: while fresh, while stale and allowed, or while it can be validated.
-fn keep_until(response: &StoredResponse) -> Timestamp {
+fn keep_until(response: &StoredResponse, rules: &Rules) -> Timestamp {
     let known = &response.freshness;
     let fresh = known.lifetime.saturating_sub(known.initial_age);
     let has_validator = known.last_modified.is_some() || response.etag().is_some();
-    let stale =
-        known.while_revalidate.max(known.if_error).max(if has_validator { fresh } else { Duration::ZERO });
-    known.received.plus(fresh.saturating_add(stale))
+    let stale = if known.must_revalidate {
+        Duration::ZERO
+    } else {
+        known.while_revalidate.max(known.if_error).max(rules.if_unreachable)
+    };
+    let validated = if has_validator { fresh.max(VALIDATED_FOR) } else { Duration::ZERO };
+    known.received.plus(fresh.saturating_add(stale.max(validated)))
 }
 
 /// The part of a lifetime that jitter takes off: entries stored together do not go stale together.

@@ -12,7 +12,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
-use crate::engine::{BACK_OFF, Found};
+use crate::engine::Found;
 use crate::exchange::behind;
 use crate::exchange::body::CacheBody;
 use crate::exchange::fill::{Admission, Fill};
@@ -28,7 +28,7 @@ use crate::head;
 use crate::policy::conditional::Answer;
 use crate::policy::facts::ResponseFacts;
 use crate::policy::invalidate;
-use crate::policy::reuse::{self, Reuse};
+use crate::policy::reuse::{Failure, Reuse};
 use crate::policy::rules::Wishes;
 use crate::policy::storable::{self, Circumstances, Verdict};
 use crate::policy::tags;
@@ -73,31 +73,31 @@ where
         lead,
     };
     let asked = &fill.asked;
-    let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale { .. }));
+    let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale(_)));
     let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
     // Over HTTP/2 a body needs no field that announces it: what is not in the key the handler must not see.
     if matches!(*req.method(), Method::GET | Method::HEAD) {
         req.set_payload(Payload::None);
     }
     let validating = stale.as_ref().filter(|stored| add_validators(&mut req, stored));
-    let stale_on_trouble = stale.as_ref().filter(|_| reuse == Reuse::Stale { if_error: true });
     // An `Err` takes its request with it.
-    let spare = stale_on_trouble.map(|_| likeness(&req));
+    let spare = matches!(reuse, Reuse::Stale(stand_in) if stand_in.serves()).then(|| likeness(&req));
     let reason = match asked.personal.reason() {
         Some(bypass) => FillReason::Bypass(bypass),
         None if stale.is_some() => FillReason::Refresh,
         None => FillReason::Miss,
     };
 
-    let (answer, wishes) = run(layer, req, reason).await;
+    let (mut answer, wishes) = run(layer, req, reason).await;
 
-    if let (Some(spare), true) = (spare, is_trouble(&answer)) {
-        engine.backing_off.remember(&fill.flight, fill.began.at, BACK_OFF);
+    let failure = failure(&answer);
+    if let (Some(spare), Some(failure)) = (spare, failure) {
+        engine.note_failure(&fill.flight, fill.began.at, failure);
         // It may have been invalidated while the handler ran.
         let still = engine.find(&asked.key, spare.headers()).await.stored;
         let now = engine.clock.at();
         let serves = |stored: &Arc<StoredResponse>| {
-            reuse::judge(stored, asked.personal, asked.client.as_deref(), now).serves_on_trouble()
+            asked.judge(stored, &scope.settings.rules, now).serves_for(failure)
         };
         if let Some(stale) = still.filter(serves) {
             fill.release();
@@ -106,6 +106,14 @@ where
             let outcome = Outcome::Hit { collapsed: false };
             return Ok(respond::from_stored(scope, req, &stale, stale.age(now), answer, outcome));
         }
+    }
+    if failure == Some(Failure::Unreachable)
+        && !scope.settings.rules.if_unreachable.is_zero()
+        && stale.as_ref().is_some_and(|stored| stored.freshness.must_revalidate)
+        && let Ok(response) = &mut answer
+    {
+        // RFC 9111 section 5.2.2.2: what is stored must not be used, and nothing else is to be had.
+        *response.response_mut().status_mut() = StatusCode::GATEWAY_TIMEOUT;
     }
     match answer {
         Ok(response) => {
@@ -265,9 +273,18 @@ fn judge(
     }
 }
 
-/// Whether a stale answer may be served instead (RFC 5861 section 4).
-fn is_trouble<B>(answer: &Result<ServiceResponse<B>, Error>) -> bool {
-    answer.as_ref().map_or(true, |response| matches!(response.status().as_u16(), 500 | 502 | 503 | 504))
+/// Whether a run failed in a way that a stale answer may stand in for (RFC 5861 section 4, RFC 9111 section 4.2.4).
+fn failure<B>(answer: &Result<ServiceResponse<B>, Error>) -> Option<Failure> {
+    let (status, failed) = match answer {
+        Ok(response) => (response.status(), response.response().error().is_some()),
+        Err(error) => (error.as_response_error().status_code(), true),
+    };
+    match status.as_u16() {
+        502..=504 if failed => Some(Failure::Unreachable),
+        500 | 502..=504 => Some(Failure::Error),
+        // A layer that fails has no answer, whatever it calls that.
+        _ => answer.is_err().then_some(Failure::Error),
+    }
 }
 
 /// Whether a field tells what the bytes of a body are: those of a stored one are not changed by a 304 (RFC 9111

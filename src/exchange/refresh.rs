@@ -14,7 +14,7 @@ use crate::exchange::body;
 use crate::exchange::handler::{Layer, fill};
 use crate::flight::{Landing, Lead, Role};
 use crate::key::CacheKey;
-use crate::policy::reuse::Reuse;
+use crate::policy::reuse::{Reuse, StandIn};
 use crate::request::Asked;
 use crate::scope::Scope;
 
@@ -63,7 +63,7 @@ impl Refresh {
         let most = layer.scope.settings.coalescing.limits.leader;
         rt::spawn(tokio::time::timeout(most, async move {
             let lead = self.lead.take();
-            let stale = Reuse::Stale { if_error: false };
+            let stale = Reuse::Stale(StandIn::default());
             if let Ok(response) = fill(&layer, req, asked, found, stale, lead).await {
                 body::exhaust(response.into_body()).await;
             }

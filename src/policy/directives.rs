@@ -2,19 +2,59 @@
 
 use std::borrow::Cow;
 
+use actix_web::http::header::HeaderName;
+
 use super::fields::{delta_seconds, is_tchar, members, unquote};
+
+/// What a directive is about that may name fields (RFC 9111 §5.2.2.4, §5.2.2.7).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Reach {
+    #[default]
+    Nothing,
+    /// These fields, and no more.
+    Fields(Vec<HeaderName>),
+    /// The response.
+    Whole,
+}
+
+impl Reach {
+    /// Many caches take the form with field names for the one without; so does everybody who has to be careful.
+    pub(crate) fn is_said(&self) -> bool {
+        *self != Self::Nothing
+    }
+
+    /// Adds what another directive of this name says.
+    fn add(&mut self, argument: &Argument<'_>) {
+        let named = match argument {
+            Argument::Given(argument) => field_names(argument),
+            Argument::Absent | Argument::Malformed => None,
+        };
+        match (&mut *self, named) {
+            (Self::Fields(known), Some(names)) => known.extend(names),
+            (Self::Nothing, Some(names)) => *self = Self::Fields(names),
+            _ => *self = Self::Whole,
+        }
+    }
+}
+
+/// The names in an argument such as `"set-cookie, x-user"`; none where it is not quoted, or names nothing.
+fn field_names(argument: &[u8]) -> Option<Vec<HeaderName>> {
+    let names: Option<Vec<_>> =
+        members(&unquote(argument)?).map(|name| HeaderName::from_bytes(name).ok()).collect();
+    names.filter(|names| !names.is_empty())
+}
 
 /// What a response allows and forbids (RFC 9111 §5.2.2).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ResponseDirectives {
     /// Is not to be stored (RFC 9111 §5.2.2.5).
     pub(crate) no_store: bool,
-    /// Is not to be stored by a shared cache, nor if it only names fields (RFC 9111 §5.2.2.7).
-    pub(crate) private: bool,
+    /// Is not to be stored by a shared cache (RFC 9111 §5.2.2.7).
+    pub(crate) private: Reach,
     /// May be stored where it otherwise might not (RFC 9111 §5.2.2.9).
     pub(crate) public: bool,
-    /// Is to be validated on every use, also if it only names fields (RFC 9111 §5.2.2.4).
-    pub(crate) no_cache: bool,
+    /// Is to be validated on every use (RFC 9111 §5.2.2.4).
+    pub(crate) no_cache: Reach,
     /// Is not to be used stale (RFC 9111 §5.2.2.2).
     pub(crate) must_revalidate: bool,
     /// Is not to be used stale by a shared cache (RFC 9111 §5.2.2.8).
@@ -42,9 +82,9 @@ impl ResponseDirectives {
         for directive in lines.flat_map(members).map(Directive::read) {
             match &*directive.name {
                 b"no-store" => found.no_store = true,
-                b"private" => found.private = true,
+                b"private" => found.private.add(&directive.argument),
                 b"public" => found.public |= directive.is_well_formed(),
-                b"no-cache" => found.no_cache = true,
+                b"no-cache" => found.no_cache.add(&directive.argument),
                 b"must-revalidate" => found.must_revalidate = true,
                 b"proxy-revalidate" => found.proxy_revalidate = true,
                 b"must-understand" => found.must_understand |= directive.is_well_formed(),
@@ -203,9 +243,9 @@ mod tests {
                    stale-while-revalidate=3, stale-if-error=4";
         let expected = ResponseDirectives {
             no_store: true,
-            private: true,
+            private: Reach::Whole,
             public: true,
-            no_cache: true,
+            no_cache: Reach::Whole,
             must_revalidate: true,
             proxy_revalidate: true,
             must_understand: true,
@@ -226,9 +266,7 @@ mod tests {
     fn each_response_flag_sets_itself_alone() {
         for (name, flag) in [
             ("no-store", (|d| &mut d.no_store) as fn(&mut ResponseDirectives) -> &mut bool),
-            ("private", |d| &mut d.private),
             ("public", |d| &mut d.public),
-            ("no-cache", |d| &mut d.no_cache),
             ("must-revalidate", |d| &mut d.must_revalidate),
             ("proxy-revalidate", |d| &mut d.proxy_revalidate),
             ("must-understand", |d| &mut d.must_understand),
@@ -277,11 +315,26 @@ mod tests {
     }
 
     #[test]
-    fn qualified_forms_count_as_unqualified() {
+    fn qualified_forms_name_fields() {
+        let fields = |names: &[&'static str]| {
+            Reach::Fields(names.iter().copied().map(HeaderName::from_static).collect())
+        };
         let found = response(&[r#"private="Set-Cookie, a", no-cache="b, c", max-age=1"#]);
-        assert!(found.private && found.no_cache);
+        assert_eq!((found.private, found.no_cache), (fields(&["set-cookie", "a"]), fields(&["b", "c"])));
         assert_eq!(found.max_age, Some(1));
-        assert!(response(&["private=\"unterminated"]).private);
+        assert_eq!(response(&[r#"no-cache="a""#, r#"no-cache="b""#]).no_cache, fields(&["a", "b"]));
+    }
+
+    #[test]
+    fn what_names_no_fields_is_about_the_whole_response() {
+        for form in ["", "=", "=1", "=a", "=\"\"", "=\" , \"", "=\"a b\"", "=\"unterminated", " =\"a\"", ";x"]
+        {
+            let found = response(&[&format!("private{form}"), &format!("no-cache{form}")]);
+            assert_eq!((found.private, found.no_cache), (Reach::Whole, Reach::Whole), "{form}");
+        }
+        for lines in [[r#"no-cache="a""#, "no-cache"], ["no-cache", r#"no-cache="a""#]] {
+            assert_eq!(response(&lines).no_cache, Reach::Whole);
+        }
     }
 
     #[test]
@@ -356,7 +409,7 @@ mod tests {
     fn junk_behind_a_name_hides_no_prohibition_and_grants_no_permission() {
         for junk in ["; max-age=60", " max-age=60", " =x", "\"x\"", "/x"] {
             let found = response(&[&format!("private{junk}"), &format!("no-store{junk}")]);
-            assert!(found.private && found.no_store, "{junk}");
+            assert!(found.private.is_said() && found.no_store, "{junk}");
             let found = response(&[&format!("public{junk}"), &format!("must-understand{junk}")]);
             assert!(!found.public && !found.must_understand, "{junk}");
         }

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::HeaderName;
 
-use crate::policy::directives::ResponseDirectives;
+use crate::policy::directives::{Reach, ResponseDirectives};
 use crate::policy::{date, fields, targeted, vary};
 
 /// The facts of a response head that caching rests on.
@@ -17,6 +17,7 @@ pub(crate) struct ResponseFacts {
     /// `Expires`: absent, or a date; a bad date is the past (RFC 9111 section 5.3).
     pub(crate) expires: Option<i64>,
     pub(crate) last_modified: Option<i64>,
+    pub(crate) has_etag: bool,
     pub(crate) vary: vary::Names,
     pub(crate) sets_cookie: bool,
     pub(crate) event_stream: bool,
@@ -46,6 +47,7 @@ impl ResponseFacts {
                 "expires" => expires.push(value),
                 "date" => facts.date = date::parse(value, now),
                 "last-modified" => facts.last_modified = date::parse(value, now),
+                "etag" => facts.has_etag = true,
                 "vary" => facts.vary.add_field(value),
                 "set-cookie" => facts.sets_cookie = true,
                 "cache-groups" => facts.groups.push(value.to_vec()),
@@ -77,6 +79,29 @@ impl ResponseFacts {
             _ => Some(i64::MIN),
         };
         facts
+    }
+
+    /// Takes what is said by its letter; gives the fields that are not to be stored.
+    ///
+    /// A targeted field is all that counts (RFC 9213 section 2.2); `must-understand` of a status that is understood
+    /// lifts `no-store` (RFC 9111 section 5.2.2.3); `private` and `no-cache` with names are about these fields
+    /// (sections 5.2.2.4 and 5.2.2.7). A field that is not reused without validation is not stored either: nothing
+    /// would tell a hit that it may not have it.
+    pub(crate) fn read_to_the_letter(&mut self, understood: bool) -> Vec<HeaderName> {
+        if let Some(targeted) = self.targeted.take() {
+            self.cache = targeted;
+            self.expires = None;
+        }
+        let said = &mut self.cache;
+        said.no_store &= !(said.must_understand && understood);
+        let mut withheld = Vec::new();
+        for reach in [&mut said.private, &mut said.no_cache] {
+            if let Reach::Fields(names) = reach {
+                withheld.append(names);
+                *reach = Reach::Nothing;
+            }
+        }
+        withheld
     }
 
     /// What is said to this cache: by a targeted field, in place of `Cache-Control` (RFC 9213 section 2.2).

@@ -15,7 +15,7 @@ pub(crate) fn initial_age(facts: &ResponseFacts, now: i64) -> Duration {
     Duration::from_secs(u64::from(facts.age).max(u64::try_from(apparent).unwrap_or(0)))
 }
 
-/// The freshness lifetime, counted from age zero.
+/// The freshness lifetime, counted from age zero; one that is over is given only where validation can be of use.
 pub(crate) fn lifetime(
     facts: &ResponseFacts,
     status: StatusCode,
@@ -24,26 +24,73 @@ pub(crate) fn lifetime(
     now: i64,
 ) -> Result<Duration, NotStoredReason> {
     let initial_age = initial_age(facts, now);
+    let can_be_validated = rules.to_the_letter && (facts.has_etag || facts.last_modified.is_some());
     // A lifetime of ours counts from now; one the answer gives counts from when it was made.
     let of_ours = |ttl: Duration| initial_age.saturating_add(ttl.min(rules.max_ttl));
     let lifetime = if let Some(ttl) = wishes.ttl {
+        if ttl.is_zero() {
+            return Err(NotStoredReason::ZeroLifetime);
+        }
         of_ours(ttl)
     } else if facts.either(|said| said.no_store) {
         return Err(NotStoredReason::NoStore);
-    } else if facts.either(|said| said.private) {
+    } else if facts.either(|said| said.private.is_said()) {
         return Err(NotStoredReason::Private);
     } else if let ScopeTtl::Override(ttl) = rules.ttl {
         of_ours(ttl)
     } else if let Some(explicit) = explicit(facts, now) {
         explicit.min(initial_age.saturating_add(rules.max_ttl))
     } else {
-        let of_status = rules.statuses.iter().find(|(known, _)| *known == status).and_then(|(_, ttl)| *ttl);
-        match (of_status, rules.ttl) {
-            (Some(ttl), _) | (None, ScopeTtl::Fallback(ttl) | ScopeTtl::Override(ttl)) => of_ours(ttl),
-            (None, ScopeTtl::ExplicitOnly) => return Err(NotStoredReason::NoLifetime),
+        match implicit(facts, status, rules, now) {
+            Ok(Implicit::Ours(ttl)) => of_ours(ttl),
+            Ok(Implicit::Guessed(lifetime)) => lifetime.min(initial_age.saturating_add(rules.max_ttl)),
+            Err(_) if can_be_validated => Duration::ZERO,
+            Err(reason) => return Err(reason),
         }
     };
-    if lifetime > initial_age { Ok(lifetime) } else { Err(NotStoredReason::ZeroLifetime) }
+    if lifetime > initial_age || can_be_validated { Ok(lifetime) } else { Err(NotStoredReason::ZeroLifetime) }
+}
+
+/// A lifetime that the answer does not give.
+enum Implicit {
+    /// By the scope's settings.
+    Ours(Duration),
+    /// By the answer's age (RFC 9111 section 4.2.2).
+    Guessed(Duration),
+}
+
+fn implicit(
+    facts: &ResponseFacts,
+    status: StatusCode,
+    rules: &Rules,
+    now: i64,
+) -> Result<Implicit, NotStoredReason> {
+    let named = rules.statuses.iter().find(|(known, _)| *known == status);
+    match (named, rules.ttl) {
+        (Some((_, Some(ttl))), _) => Ok(Implicit::Ours(*ttl)),
+        (_, ScopeTtl::Heuristic) => {
+            heuristic(facts, status, now).map(Implicit::Guessed).ok_or(NotStoredReason::NoLifetime)
+        }
+        (Some(_), ScopeTtl::Fallback(ttl) | ScopeTtl::Override(ttl)) => Ok(Implicit::Ours(ttl)),
+        // The scope's lifetime is for the statuses that it named.
+        (None, ScopeTtl::Fallback(_) | ScopeTtl::Override(_)) => Err(NotStoredReason::Status),
+        (_, ScopeTtl::ExplicitOnly) => Err(NotStoredReason::NoLifetime),
+    }
+}
+
+/// The statuses that may be reused without a lifetime of their own (RFC 9110 section 15.1).
+const HEURISTICALLY_CACHEABLE: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
+/// The longest lifetime that is guessed.
+const LONGEST_GUESS: Duration = Duration::from_secs(24 * 3600);
+
+/// A tenth of the time between the last change and the answer (RFC 9111 section 4.2.2).
+fn heuristic(facts: &ResponseFacts, status: StatusCode, now: i64) -> Option<Duration> {
+    if !HEURISTICALLY_CACHEABLE.contains(&status.as_u16()) && !facts.said().public {
+        return None;
+    }
+    let unchanged = facts.date.unwrap_or(now).saturating_sub(facts.last_modified?);
+    let tenth = Duration::from_secs(u64::try_from(unchanged).unwrap_or(0) / 10);
+    Some(tenth.min(LONGEST_GUESS))
 }
 
 /// What the answer says itself: a targeted field (RFC 9213 section 2.2), or in the order of RFC 9111 section 4.2.1
@@ -51,7 +98,7 @@ pub(crate) fn lifetime(
 fn explicit(facts: &ResponseFacts, now: i64) -> Option<Duration> {
     let lifetime = |said: &ResponseDirectives| said.s_maxage.or(said.max_age);
     // A targeted field may prolong what `Cache-Control` gives, and does not bring back what that gives no time at all.
-    if facts.either(|said| said.no_cache) || lifetime(&facts.cache) == Some(0) {
+    if facts.either(|said| said.no_cache.is_said()) || lifetime(&facts.cache) == Some(0) {
         return Some(Duration::ZERO);
     }
     let of_seconds = |seconds| Duration::from_secs(u64::from(seconds));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::policy::directives::{MaxStale, RequestDirectives};
-use crate::policy::rules::Personal;
+use crate::policy::rules::{Personal, Rules};
 use crate::stored::response::StoredResponse;
 
 /// What may be done with a stored response.
@@ -14,22 +14,55 @@ pub(crate) enum Reuse {
     Fresh { age: Duration },
     /// Serve it, and refresh it behind the answer (RFC 5861 section 3).
     StaleWhileRevalidate,
-    /// Refresh or validate it first; if that fails, `if_error` says whether it may still serve (RFC 5861 section 4).
-    Stale { if_error: bool },
+    /// Refresh or validate it first; if that fails, it may still serve for these failures.
+    Stale(StandIn),
     /// It is not for this request.
     NotForThis,
 }
 
+/// The failures in whose place a stale response may be served (RFC 9111 section 4.2.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct StandIn {
+    /// Any that RFC 5861 section 4 names.
+    pub(crate) errors: bool,
+    /// The origin cannot be reached.
+    pub(crate) unreachable: bool,
+}
+
+/// Why a run brought no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The handler or its origin answered 500, 502, 503 or 504.
+    Error,
+    /// The handler itself failed with 502, 503 or 504: it had no answer from what it asks.
+    Unreachable,
+}
+
+impl StandIn {
+    pub(crate) fn serves_for(self, failure: Failure) -> bool {
+        self.errors || self.unreachable && failure == Failure::Unreachable
+    }
+
+    pub(crate) fn serves(self) -> bool {
+        self.errors || self.unreachable
+    }
+}
+
 impl Reuse {
     /// Whether a stored response may be served where a run has failed.
-    pub(crate) fn serves_on_trouble(self) -> bool {
-        !matches!(self, Self::Stale { if_error: false } | Self::NotForThis)
+    pub(crate) fn serves_for(self, failure: Failure) -> bool {
+        match self {
+            Self::Fresh { .. } | Self::StaleWhileRevalidate => true,
+            Self::Stale(stand_in) => stand_in.serves_for(failure),
+            Self::NotForThis => false,
+        }
     }
 }
 
 /// Judges a stored response for a request. `client` are its directives, where the scope obeys them.
 pub(crate) fn judge(
     stored: &StoredResponse,
+    rules: &Rules,
     personal: Personal,
     client: Option<&RequestDirectives>,
     now: Timestamp,
@@ -55,7 +88,12 @@ pub(crate) fn judge(
             return Reuse::StaleWhileRevalidate;
         }
     }
-    Reuse::Stale { if_error: may_be_stale && staleness < known.if_error }
+    // RFC 5861 section 4: the directive is for requests too.
+    let welcomed = client.and_then(|client| client.stale_if_error).map_or(Duration::ZERO, seconds);
+    Reuse::Stale(StandIn {
+        errors: may_be_stale && staleness < known.if_error.max(welcomed),
+        unreachable: may_be_stale && staleness < rules.if_unreachable,
+    })
 }
 
 /// Whether the client asks for something newer (RFC 9111 sections 5.2.1.1, 5.2.1.3, 5.2.1.4).

@@ -14,6 +14,8 @@ pub(crate) enum ScopeTtl {
     Fallback(Duration),
     /// There is none: answers that say nothing are not stored.
     ExplicitOnly,
+    /// For answers that say nothing, a part of the time since they were changed (RFC 9111 section 4.2.2).
+    Heuristic,
     /// For all answers that may be stored, whatever lifetime they give.
     Override(Duration),
 }
@@ -36,11 +38,18 @@ pub(crate) struct Rules {
     pub(crate) ttl: ScopeTtl,
     /// The accepted statuses, each with a lifetime of its own or the scope's.
     pub(crate) statuses: Vec<(StatusCode, Option<Duration>)>,
+    /// Whether all other final statuses are accepted too, of answers that give a lifetime.
+    pub(crate) any_status: bool,
+    /// Whether answers are read as RFC 9111 and RFC 9213 have it, where this cache is more careful by default: a
+    /// targeted field decides alone, `must-understand` lifts `no-store`, directives that name fields are about these
+    /// fields only, and what has to be validated on every use is stored if it can be.
+    pub(crate) to_the_letter: bool,
     /// Fields that speak to caches like this one (RFC 9213), the most specific first.
     pub(crate) targets: Vec<HeaderName>,
     pub(crate) max_ttl: Duration,
     pub(crate) while_revalidate: Duration,
     pub(crate) if_error: Duration,
+    pub(crate) if_unreachable: Duration,
     pub(crate) set_cookie: SetCookiePolicy,
     pub(crate) body_limit: usize,
     /// Whether answers may vary on the whole of these fields, because the scope took care of them.

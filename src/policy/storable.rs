@@ -19,6 +19,8 @@ pub(crate) struct Verdict {
     /// The request fields that select it.
     pub(crate) vary: Vec<HeaderName>,
     pub(crate) tags: Vec<String>,
+    /// The fields that are not stored.
+    pub(crate) withheld: Vec<HeaderName>,
 }
 
 /// The circumstances of an answer that its own fields do not tell.
@@ -41,7 +43,7 @@ const MOST_HEADER_BYTES: usize = 32 * 1024;
 
 /// Judges an answer by its head: the handler's own word first, then RFC 9111 section 3.
 pub(crate) fn judge(
-    facts: ResponseFacts,
+    mut facts: ResponseFacts,
     wishes: &mut Wishes,
     rules: &Rules,
     about: Circumstances<'_>,
@@ -58,7 +60,7 @@ pub(crate) fn judge(
     if about.head {
         return Err(NotStoredReason::Head);
     }
-    if !rules.statuses.iter().any(|(status, _)| *status == about.status) {
+    if !accepts(rules, about.status) {
         return Err(NotStoredReason::Status);
     }
     if facts.event_stream {
@@ -72,6 +74,13 @@ pub(crate) fn judge(
     }
     if facts.sets_cookie && rules.set_cookie == SetCookiePolicy::Refuse {
         return Err(NotStoredReason::SetCookie);
+    }
+
+    let understood = about.status.canonical_reason().is_some();
+    let withheld = if rules.to_the_letter { facts.read_to_the_letter(understood) } else { Vec::new() };
+    // RFC 9111 section 5.2.2.3.
+    if facts.either(|said| said.must_understand) && !understood {
+        return Err(NotStoredReason::Status);
     }
 
     let initial_age = freshness::initial_age(&facts, about.now);
@@ -88,9 +97,10 @@ pub(crate) fn judge(
         return Err(NotStoredReason::Cookie);
     }
 
-    // RFC 9111 sections 5.2.2.2, 5.2.2.8, 5.2.2.10: each forbids to serve it stale.
-    let must_revalidate =
-        facts.either(|said| said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some());
+    // RFC 9111 sections 5.2.2.2, 5.2.2.4, 5.2.2.8, 5.2.2.10: each forbids to serve it stale.
+    let must_revalidate = facts.either(|said| {
+        said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some() || said.no_cache.is_said()
+    });
 
     let mut names = facts.vary;
     for name in &wishes.vary {
@@ -120,5 +130,15 @@ pub(crate) fn judge(
         },
         vary,
         tags,
+        withheld,
     })
+}
+
+/// Answers to the conditions and ranges of one request, whatever they say (RFC 9110 sections 15.3.7, 15.4.5, 15.5.13,
+/// 15.5.17).
+const FOR_ONE_REQUEST: [u16; 4] = [206, 304, 412, 416];
+
+fn accepts(rules: &Rules, status: StatusCode) -> bool {
+    let is_named = rules.statuses.iter().any(|(known, _)| *known == status);
+    is_named || rules.any_status && !status.is_informational() && !FOR_ONE_REQUEST.contains(&status.as_u16())
 }

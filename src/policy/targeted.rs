@@ -2,7 +2,7 @@
 
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-use crate::policy::directives::ResponseDirectives;
+use crate::policy::directives::{Reach, ResponseDirectives};
 use crate::policy::fields::DELTA_MAX;
 
 /// Reads the lines of a targeted field; one that is empty, does not parse, or gives a directive a value of the wrong
@@ -15,10 +15,11 @@ pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Respons
         let ListEntry::Item(item) = member else { return None };
         match name.as_str() {
             "no-store" => found.no_store = flag(&item.bare_item)?,
-            "private" => found.private = flag(&item.bare_item)?,
+            "private" => found.private = reach(&item.bare_item)?,
             "public" => found.public = flag(&item.bare_item)?,
-            "no-cache" => found.no_cache = flag(&item.bare_item)?,
+            "no-cache" => found.no_cache = reach(&item.bare_item)?,
             "must-revalidate" => found.must_revalidate = flag(&item.bare_item)?,
+            "must-understand" => found.must_understand = flag(&item.bare_item)?,
             "proxy-revalidate" => found.proxy_revalidate = flag(&item.bare_item)?,
             "max-age" => found.max_age = Some(seconds(&item.bare_item)?),
             "s-maxage" => found.s_maxage = Some(seconds(&item.bare_item)?),
@@ -35,6 +36,11 @@ fn flag(value: &BareItem) -> Option<bool> {
         BareItem::Boolean(flag) => Some(*flag),
         _ => None,
     }
+}
+
+/// `no-cache` and `private` are flags here too: no form of a dictionary names fields.
+fn reach(value: &BareItem) -> Option<Reach> {
+    flag(value).map(|said| if said { Reach::Whole } else { Reach::Nothing })
 }
 
 /// Delta-seconds saturate (RFC 9111 section 1.2.2); negative ones are none.
@@ -62,7 +68,7 @@ mod tests {
         assert_eq!((found.max_age, found.must_revalidate, found.no_store), (Some(600), true, false));
         assert_eq!(read("max-age=999999999999999").and_then(|found| found.max_age), Some(DELTA_MAX));
         let lines = parse([&b"max-age=1"[..], b"private"].into_iter()).expect("two lines are one dictionary");
-        assert!(lines.private);
+        assert_eq!(lines.private, Reach::Whole);
     }
 
     #[test]

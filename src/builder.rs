@@ -81,7 +81,8 @@ impl CacheConfigBuilder {
     ///
     /// It obeys clients ([`obey_client`](Self::obey_client)), stores answers of [any status](Self::any_status), guesses
     /// lifetimes ([`heuristic_ttl`](Self::heuristic_ttl)) and has no limit of its own for them, takes cookies for
-    /// nothing special, stores `Set-Cookie` with its answer, adds no `ETag`, and serves stale answers for a day while
+    /// nothing special, stores `Set-Cookie` with its answer, adds no `ETag`, compares selecting fields by what they say
+    /// ([`normalize_vary`](Self::normalize_vary)), and serves stale answers for a day while
     /// the origin cannot be reached ([`stale_if_unreachable`](Self::stale_if_unreachable)). Setters called after it change each of these.
     ///
     /// And it takes answers at their word: a targeted field decides alone (RFC 9213 section 2.2); `no-cache`, and what
@@ -99,6 +100,7 @@ impl CacheConfigBuilder {
             .cookies(CookiePolicy::Ignore)
             .set_cookie(SetCookiePolicy::Keep)
             .etag(EtagMode::Off)
+            .normalize_vary()
             .stale_if_unreachable(Duration::from_secs(24 * 3600))
     }
 
@@ -278,6 +280,17 @@ impl CacheConfigBuilder {
                 _ => return self.refuse("vary", name, "name request fields, as accept-language"),
             }
         }
+        self
+    }
+
+    /// Compares the request fields that select an answer by what they say and not by how it is written: lines are joined
+    /// and whitespace around commas is dropped; `Accept-Language` is compared without regard to case and order, and
+    /// an answer in the one language that a request wants most is found whatever list it was stored for (RFC 9111 section 4.1).
+    /// Default: off, values are compared byte by byte.
+    ///
+    /// Not for handlers that prefer the first of several languages of equal weight.
+    pub fn normalize_vary(mut self) -> Self {
+        self.settings.normalised = true;
         self
     }
 
@@ -606,6 +619,7 @@ fn defaults() -> Settings {
         request_body_limit: 64 << 10,
         query: QueryKey::all(),
         vary: Vec::new(),
+        normalised: false,
         cookies: CookiePolicy::Bypass,
         host: HostPolicy::AsSent,
         key: KeyRule::Url,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{self, HeaderMap};
 use futures_util::future::poll_immediate;
 use tokio::sync::Notify;
 
@@ -15,11 +15,12 @@ use crate::flight::Flights;
 use crate::head;
 use crate::key::CacheKey;
 use crate::policy::reuse::{Failure, StandIn};
+use crate::policy::selecting;
 use crate::recent::Recent;
 use crate::storage::erased::ErasedStorage;
 use crate::storage::error::StorageError;
 use crate::storage::interface::{Lookup, Storage};
-use crate::stored::entry::{Content, Entry};
+use crate::stored::entry::{Content, Entry, Selector};
 use crate::stored::response::StoredResponse;
 
 pub(crate) struct Engine {
@@ -56,8 +57,9 @@ pub(crate) struct Found {
     pub(crate) stamp: Stamp,
 }
 
-/// A request's key leads to a response through at most an alias and one level of varying fields.
-const MOST_STEPS: usize = 3;
+/// A request's key leads to a response through at most an alias, one level of varying fields, and the alias of a
+/// language.
+const MOST_STEPS: usize = 5;
 
 impl Engine {
     pub(crate) fn new(storage: impl Storage, clock: Clock, deadline: Duration) -> Self {
@@ -78,35 +80,26 @@ impl Engine {
 
     /// Looks up without waiting; `None` if the storage cannot.
     pub(crate) fn find_now(&self, key: &CacheKey, request: &HeaderMap) -> Option<Found> {
-        let first = self.storage.get_now(key)?;
-        let mut found = Found { stamp: first.stamp, ..Found::default() };
-        let mut lookup = first;
+        let mut lookup = self.storage.get_now(key)?;
+        let mut walk = Walk::new(lookup.stamp, request);
         for _ in 0..MOST_STEPS {
-            match found.follow(lookup, request) {
-                None => break,
-                Some(next) => {
-                    lookup = self.storage.get_now(&next)?;
-                    found.at = Some(next);
-                }
-            }
+            let Some(next) = walk.follow(lookup) else { break };
+            lookup = self.storage.get_now(&next)?;
+            walk.found.at = Some(next);
         }
-        Some(found)
+        Some(walk.end())
     }
 
     /// Looks up; a storage in trouble has nothing.
     pub(crate) async fn find(&self, key: &CacheKey, request: &HeaderMap) -> Found {
         let mut lookup = self.get(key).await;
-        let mut found = Found { stamp: lookup.stamp, ..Found::default() };
+        let mut walk = Walk::new(lookup.stamp, request);
         for _ in 0..MOST_STEPS {
-            match found.follow(lookup, request) {
-                None => break,
-                Some(next) => {
-                    lookup = self.get(&next).await;
-                    found.at = Some(next);
-                }
-            }
+            let Some(next) = walk.follow(lookup) else { break };
+            lookup = self.get(&next).await;
+            walk.found.at = Some(next);
         }
-        found
+        walk.end()
     }
 
     /// One lookup; a storage in trouble has nothing.
@@ -214,32 +207,91 @@ impl Engine {
 }
 
 impl Found {
-    /// Takes a lookup in; says where to look next.
-    fn follow(&mut self, lookup: Lookup, request: &HeaderMap) -> Option<CacheKey> {
-        let entry = lookup.entry?;
-        match &entry.content {
-            Content::Response(response) => {
-                self.stored = Some(Arc::clone(response));
-                None
-            }
-            Content::Alias(key) => Some(key.clone()),
-            Content::Varies(varies) => {
-                let next = selected(entry.key(), &varies.names, request);
-                self.varies = Some(entry);
-                Some(next)
-            }
-        }
-    }
-
     /// The key a fill of this request is known by.
     pub(crate) fn key<'a>(&'a self, own: &'a CacheKey) -> &'a CacheKey {
         self.at.as_ref().unwrap_or(own)
     }
 }
 
+/// A lookup on its way from a request's own key to the response.
+struct Walk<'a> {
+    request: &'a HeaderMap,
+    found: Found,
+    /// The request's own variant, and the one in its language: a second place to look.
+    in_language: Option<(CacheKey, CacheKey)>,
+    /// Where nothing was.
+    own_variant: Option<CacheKey>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(stamp: Stamp, request: &'a HeaderMap) -> Self {
+        let found = Found { stamp, ..Found::default() };
+        Self { request, found, in_language: None, own_variant: None }
+    }
+
+    /// Takes a lookup in; says where to look next.
+    fn follow(&mut self, lookup: Lookup) -> Option<CacheKey> {
+        let Some(entry) = lookup.entry else {
+            let (own, in_language) = self.in_language.take()?;
+            self.own_variant = Some(own);
+            return Some(in_language);
+        };
+        match &entry.content {
+            Content::Response(response) => {
+                self.found.stored = Some(Arc::clone(response));
+                None
+            }
+            Content::Alias(key) => Some(key.clone()),
+            Content::Varies(varies) => {
+                let next = selected(entry.key(), &varies.by, self.request);
+                let in_language = in_preferred_language(entry.key(), &varies.by, self.request);
+                self.in_language = in_language.map(|key| (next.clone(), key));
+                self.found.varies = Some(entry);
+                Some(next)
+            }
+        }
+    }
+
+    /// A request that found nothing has its place where its own variant would be.
+    fn end(self) -> Found {
+        let mut found = self.found;
+        if found.stored.is_none()
+            && let Some(own) = self.own_variant
+        {
+            found.at = Some(own);
+        }
+        found
+    }
+}
+
 /// The key of the variant that a request selects (RFC 9111 section 4.1).
-pub(crate) fn selected(base: &CacheKey, names: &[HeaderName], request: &HeaderMap) -> CacheKey {
-    base.variant(names.iter().map(|name| (name.as_str(), head::combined(request, name))))
+pub(crate) fn selected(base: &CacheKey, by: &Selector, request: &HeaderMap) -> CacheKey {
+    base.variant(by.names.iter().map(|name| (name.as_str(), head::selecting(request, name, by.normalised))))
+}
+
+/// The key of the variant in a language, whatever the list was that selected it: the other fields are the request's.
+pub(crate) fn spoken_in(
+    language: &[u8],
+    base: &CacheKey,
+    by: &Selector,
+    request: &HeaderMap,
+) -> Option<CacheKey> {
+    let tells_languages_apart = by.normalised && by.names.contains(&header::ACCEPT_LANGUAGE);
+    tells_languages_apart.then(|| {
+        base.variant(by.names.iter().map(|name| match *name {
+            header::ACCEPT_LANGUAGE => (header::CONTENT_LANGUAGE.as_str(), Some(language.to_vec())),
+            _ => (name.as_str(), head::selecting(request, name, true)),
+        }))
+    })
+}
+
+/// The key of the variant in the language that a request wants most (RFC 9110 section 12.5.4).
+fn in_preferred_language(base: &CacheKey, by: &Selector, request: &HeaderMap) -> Option<CacheKey> {
+    if !by.normalised {
+        return None;
+    }
+    let wanted = selecting::preferred(&head::combined(request, &header::ACCEPT_LANGUAGE)?)?;
+    spoken_in(&wanted, base, by, request)
 }
 
 /// A write under way.

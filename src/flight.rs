@@ -10,14 +10,13 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix_web::http::header::HeaderName;
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use crate::clock::Timestamp;
 use crate::key::CacheKey;
-use crate::stored::entry::Entry;
+use crate::stored::entry::{Entry, Selector};
 use crate::stored::response::StoredResponse;
 
 /// How a flight ended.
@@ -39,7 +38,7 @@ pub(crate) struct Landed {
     /// The leader's own key.
     pub(crate) own: CacheKey,
     /// The key and the request fields that selected it; it is for those only who select it too.
-    pub(crate) selector: Option<(CacheKey, Vec<HeaderName>)>,
+    pub(crate) selector: Option<(CacheKey, Selector)>,
 }
 
 /// What a request is to a flight.

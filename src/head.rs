@@ -3,6 +3,7 @@
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 
 use crate::policy::fields::members;
+use crate::policy::selecting;
 
 /// What the fields of a request say about caching.
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,6 +100,12 @@ pub(crate) fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
         .flat_map(|line| members(line.as_bytes()))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect()
+}
+
+/// The value of a request field that selects an answer: as keys have it, or in its normal form.
+pub(crate) fn selecting(headers: &HeaderMap, name: &HeaderName, normalised: bool) -> Option<Vec<u8>> {
+    let value = combined(headers, name)?;
+    Some(if normalised { selecting::form(name, &value) } else { value })
 }
 
 /// The value of a request field as keys have it: lines joined, `None` if there is no line (RFC 9110 section 5.3).

@@ -137,7 +137,7 @@ fn key(
     }
     key.part(Part::Method, method_class(req.method()));
     for name in &settings.vary {
-        key.field(name.as_str(), head::combined(req.headers(), name).as_deref());
+        key.field(name.as_str(), head::selecting(req.headers(), name, settings.normalised).as_deref());
     }
     if let (CookiePolicy::KeyBy(names), true) = (&settings.cookies, fields.cookie) {
         for (name, value) in

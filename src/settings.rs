@@ -106,6 +106,8 @@ pub(crate) struct Settings {
     pub(crate) query: QueryKey,
     /// Request fields that are part of every key, and of every `Vary`.
     pub(crate) vary: Vec<HeaderName>,
+    /// Whether selecting fields are compared in their normal form.
+    pub(crate) normalised: bool,
     pub(crate) cookies: CookiePolicy,
     pub(crate) host: HostPolicy,
     pub(crate) key: KeyRule,

@@ -33,6 +33,7 @@ const FLOORS: &[&str] = &[
     "policy/directives.rs",
     "policy/targeted.rs",
     "policy/vary.rs",
+    "policy/selecting.rs",
     "policy/facts.rs",
     "policy/freshness.rs",
     "policy/storable.rs",

@@ -148,7 +148,7 @@ where
         let Some(wait) = coalescing.wait.filter(|_| !alone) else {
             return fill(&layer, req, asked, found, reuse, None).await;
         };
-        match engine.flights.join(&key, now, coalescing.limits, queue.followed()) {
+        let waited_in_vain = match engine.flights.join(&key, now, coalescing.limits, queue.followed()) {
             Role::Lead(lead) => {
                 let _leading = Leads::on(&leading);
                 if ended != Some(engine.flights.ended()) {
@@ -170,15 +170,16 @@ where
                 match queue.follow(follower, wait, engine, &asked.key, &key, &req).await {
                     Next::Serve(stored) => return Ok(hit(&scope, req, &asked, &stored, true)),
                     Next::LookAgain => continue,
-                    Next::RunAlone => {}
+                    Next::RunAlone => false,
+                    Next::GiveUp => true,
                 }
             }
-            Role::Crowded => {}
-        }
-        // Perhaps the refresh that this request waited for has failed: a stale answer does then, unless it was
-        // invalidated meanwhile.
+            Role::Crowded => true,
+        };
+        // Perhaps the refresh that this request waited for has failed, or takes too long: a stale answer does then,
+        // unless it was invalidated meanwhile.
         if let Reuse::Stale(stand_in) = reuse
-            && (stand_in.errors || engine.failed_lately(&key, now, stand_in))
+            && (stand_in.errors && waited_in_vain || engine.failed_lately(&key, now, stand_in))
         {
             found = engine.find(&asked.key, req.headers()).await;
             reuse = judge(&scope, &found, &asked, now);

@@ -6,22 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 
 use crate::clock::{Now, Timestamp};
-use crate::engine::{Engine, selected};
+use crate::engine::{Engine, selected, spoken_in};
 use crate::exchange::fields::{add_etag, merged_vary, pack, storable};
 use crate::fence::{FenceId, Stamp};
 use crate::flight::{Landed, Landing, Lead};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
 use crate::policy::rules::Rules;
+use crate::policy::selecting;
 use crate::policy::storable::Verdict;
 use crate::request::Asked;
 use crate::scope::Scope;
 use crate::settings::KeyRule;
 use crate::status::NotStoredReason;
-use crate::stored::entry::{Content, Entry, Varies};
+use crate::stored::entry::{Content, Entry, Selector, Varies};
 use crate::stored::response::StoredResponse;
 
 /// The duty to tell what became of a handler run. Dropped, it tells the followers that the leader is gone.
@@ -86,7 +87,11 @@ impl Fill {
         let own: Vec<HeaderName> = settings.vary.iter().chain(&verdict.vary).cloned().collect();
         let told = merged_vary(headers, &own);
         let names = united(verdict.vary, known.filter(|known| *known.key() == base));
-        let at = if names.is_empty() { base.clone() } else { selected(&base, &names, request) };
+        let by = Selector { names, normalised: settings.normalised };
+        let at = if by.names.is_empty() { base.clone() } else { selected(&base, &by, request) };
+        let language =
+            selecting::spoken(headers.get_all(header::CONTENT_LANGUAGE).map(HeaderValue::as_bytes));
+        let in_language = language.and_then(|language| spoken_in(&language, &base, &by, request));
         if at.as_bytes().len() > MAX_KEY_BYTES {
             return Err(self.refuse(NotStoredReason::VaryTooMuch));
         }
@@ -107,7 +112,7 @@ impl Fill {
         let mut fields = storable(headers, &verdict.withheld, settings, self.scope.engine.clock.now().unix);
         fields.extend(told.clone());
         let response = StoredResponse { status, headers: fields, body: Bytes::new(), freshness };
-        Ok(Admission { fill: self, response, told, base, at, names, fences, tags })
+        Ok(Admission { fill: self, response, told, base, at, by, in_language, fences, tags })
     }
 }
 
@@ -125,7 +130,7 @@ fn united(own: Vec<HeaderName>, known: Option<&Entry>) -> Vec<HeaderName> {
     let Some(Entry { content: Content::Varies(known), .. }) = known else {
         return sorted(own);
     };
-    let all = sorted(own.iter().chain(&known.names).cloned().collect());
+    let all = sorted(own.iter().chain(&known.by.names).cloned().collect());
     if all.len() > MOST_UNITED { sorted(own) } else { all }
 }
 
@@ -137,7 +142,9 @@ pub(crate) struct Admission {
     told: Option<(HeaderName, HeaderValue)>,
     base: CacheKey,
     at: CacheKey,
-    names: Vec<HeaderName>,
+    by: Selector,
+    /// Where requests find it that want its language most.
+    in_language: Option<CacheKey>,
     /// The namespaces and the targets.
     fences: Vec<FenceId>,
     tags: Vec<FenceId>,
@@ -170,7 +177,7 @@ impl Admission {
 
     /// Stores the answer and hands it to the followers.
     pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
-        let Admission { fill, mut response, base, at, names, fences, tags, .. } = self;
+        let Admission { fill, mut response, base, at, by, in_language, fences, tags, .. } = self;
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
         pack(&mut response.headers);
@@ -180,18 +187,22 @@ impl Admission {
             Arc::new(Entry { key, stamp: fill.stamp, began: fill.began.at, fences, keep_until, content })
         };
         let response = Arc::new(response);
+        let in_language = in_language.map(|key| entry(key, fences.clone(), Content::Alias(at.clone())));
         let stored = entry(at, [fences.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
         let alias = (base != fill.asked.key)
             .then(|| entry(fill.asked.key.clone(), fences.clone(), Content::Alias(base.clone())));
-        let varies = (!names.is_empty()).then(|| {
-            let varies = Varies { names: names.clone(), variants: vec![Arc::new(stored.key.clone())] };
+        let varies = (!by.names.is_empty()).then(|| {
+            let varies = Varies { by: by.clone(), variants: vec![Arc::new(stored.key.clone())] };
             entry(base.clone(), fences, Content::Varies(varies))
         });
 
         let engine = Arc::clone(&fill.scope.engine);
         engine.forget_failures(&fill.flight);
-        if let Some(lead) = &fill.lead {
-            let selector = (!names.is_empty()).then_some((base, names));
+        if response.freshness.lifetime <= response.freshness.initial_age {
+            // It has to be validated for everybody anew (RFC 9111 section 4).
+            fill.dismiss();
+        } else if let Some(lead) = &fill.lead {
+            let selector = (!by.names.is_empty()).then_some((base, by));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
             lead.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
         }
@@ -202,7 +213,7 @@ impl Admission {
             if let Some(varies) = varies {
                 put_varies(&writer, varies).await;
             }
-            if let Some(alias) = alias {
+            for alias in [in_language, alias].into_iter().flatten() {
                 let _ = writer.put(alias).await;
             }
             // Until here the flight can be joined, so that nobody slips between the news and the storage.
@@ -224,7 +235,7 @@ async fn put_varies(engine: &Engine, mut entry: Arc<Entry>) {
     {
         let entry = Arc::make_mut(&mut entry);
         if let Content::Varies(varies) = &mut entry.content
-            && varies.names == list.names
+            && varies.by == list.by
         {
             let added = std::mem::take(&mut varies.variants);
             varies.variants = list.variants.iter().filter(|key| !added.contains(key)).cloned().collect();

@@ -34,6 +34,8 @@ pub(crate) enum Next {
     /// Something has changed: it may find its answer, or lead.
     LookAgain,
     RunAlone,
+    /// It has waited long enough, and runs alone unless a stale answer does.
+    GiveUp,
 }
 
 impl Queue {
@@ -61,7 +63,8 @@ impl Queue {
             Woken::By(Landing::Stored(landed)) => landed,
             Woken::By(Landing::Found) => return Next::LookAgain,
             Woken::Lost => return self.retry(),
-            Woken::By(Landing::Alone) | Woken::TimedOut => return Next::RunAlone,
+            Woken::By(Landing::Alone) => return Next::RunAlone,
+            Woken::TimedOut => return Next::GiveUp,
         };
         match fit(&landed, own, key, req) {
             Fit::Same => match engine.is_current(landed.entry.stamp(), landed.entry.fences()).await {
@@ -106,7 +109,7 @@ fn fit(landed: &Landed, own: &CacheKey, key: &CacheKey, req: &ServiceRequest) ->
     }
     match &landed.selector {
         None => Fit::Same,
-        Some((base, names)) => match selected(base, names, req.headers()) {
+        Some((base, by)) => match selected(base, by, req.headers()) {
             variant if variant == *landed.entry.key() => Fit::Same,
             variant => Fit::Variant(variant),
         },

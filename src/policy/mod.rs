@@ -11,6 +11,7 @@ pub(crate) mod invalidate;
 pub(crate) mod range;
 pub(crate) mod reuse;
 pub(crate) mod rules;
+pub(crate) mod selecting;
 pub(crate) mod storable;
 pub(crate) mod tags;
 pub(crate) mod targeted;

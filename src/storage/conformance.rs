@@ -27,7 +27,7 @@ use crate::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::Storage;
 use crate::storage::stress::{cancellation, concurrency, folds_within, many_fences};
 use crate::storage::trial::{Trial, response};
-use crate::stored::entry::{Content, Entry, Varies};
+use crate::stored::entry::{Content, Entry, Selector, Varies};
 use crate::stored::response::StoredResponse;
 
 pub use crate::storage::violation::{Clause, Violation};
@@ -87,7 +87,13 @@ async fn whole<S: Storage>(trial: &Trial<S>) -> Result<(), Violation> {
         ("a response without fields and body", Content::Response(Arc::new(empty))),
         ("a response of 200 fields", Content::Response(Arc::new(many_fields))),
         ("a response of 1 MiB", response((0..=255).cycle().take(1 << 20).collect())),
-        ("a list of variants", Content::Varies(Varies { names: vec![accept], variants: vec![other] })),
+        (
+            "a list of variants",
+            Content::Varies(Varies {
+                by: Selector { names: vec![accept], normalised: false },
+                variants: vec![other],
+            }),
+        ),
         ("an alias", Content::Alias(family.key("alias"))),
     ];
     // Names that a file, a protocol or a pattern could take amiss; one is the start of another.

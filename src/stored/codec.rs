@@ -16,16 +16,16 @@ use crate::clock::Timestamp;
 use crate::fence::{FenceId, Stamp};
 use crate::key::{CacheKey, Cuts};
 use crate::storage::error::StorageError;
-use crate::stored::entry::{Content, Entry, Varies};
+use crate::stored::entry::{Content, Entry, Selector, Varies};
 use crate::stored::response::{Freshness, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"AFCE";
 /// Raised with every change of [`Frame`], of [`Freshness`] or of the layout of keys; older layouts are read by frozen
 /// structs of their own.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CHECKSUM: usize = 16;
 
-/// Version 1 of an entry's layout.
+/// Version 2 of an entry's layout; version 1 was never released.
 #[derive(Serialize, Deserialize)]
 struct Frame {
     key: Key,
@@ -45,7 +45,7 @@ struct Key {
 #[derive(Serialize, Deserialize)]
 enum Kind {
     Response { status: u16, headers: Vec<(Blob, Blob)>, body: Blob, freshness: Freshness },
-    Varies { names: Vec<Blob>, variants: Vec<Key> },
+    Varies { names: Vec<Blob>, normalised: bool, variants: Vec<Key> },
     Alias(Key),
 }
 
@@ -106,7 +106,8 @@ impl From<&Entry> for Frame {
             content: match &entry.content {
                 Content::Response(response) => Kind::from(&**response),
                 Content::Varies(varies) => Kind::Varies {
-                    names: varies.names.iter().map(|name| Blob::from(name.as_str().as_bytes())).collect(),
+                    names: varies.by.names.iter().map(|name| Blob::from(name.as_str().as_bytes())).collect(),
+                    normalised: varies.by.normalised,
                     variants: varies.variants.iter().map(|key| Key::from(&**key)).collect(),
                 },
                 Content::Alias(key) => Kind::Alias(Key::from(key)),
@@ -151,8 +152,8 @@ impl TryFrom<Frame> for Entry {
                     freshness,
                 }))
             }
-            Kind::Varies { names, variants } => Content::Varies(Varies {
-                names: names.iter().map(header_name).collect::<Result<_, _>>()?,
+            Kind::Varies { names, normalised, variants } => Content::Varies(Varies {
+                by: Selector { names: names.iter().map(header_name).collect::<Result<_, _>>()?, normalised },
                 variants: variants.into_iter().map(|key| Ok(Arc::new(key.try_into()?))).collect::<Result<
                     _,
                     Malformed,
@@ -273,7 +274,7 @@ mod tests {
         vec![
             entry(Content::Response(Arc::new(response))),
             entry(Content::Varies(Varies {
-                names: vec![HeaderName::from_static("accept")],
+                by: Selector { names: vec![HeaderName::from_static("accept")], normalised: true },
                 variants: vec![Arc::new(key("v"))],
             })),
             entry(Content::Alias(key("a"))),

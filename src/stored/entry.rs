@@ -33,9 +33,17 @@ pub(crate) enum Content {
     Alias(CacheKey),
 }
 
+/// The request fields that tell the answers for a key apart, and how their values are compared.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Selector {
+    pub(crate) names: Vec<HeaderName>,
+    /// In their normal form, where that is known to mean the same; else byte by byte.
+    pub(crate) normalised: bool,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Varies {
-    pub(crate) names: Vec<HeaderName>,
+    pub(crate) by: Selector,
     /// The variants stored so far, oldest first.
     pub(crate) variants: Vec<Arc<CacheKey>>,
 }
@@ -81,6 +89,7 @@ impl Entry {
                 let keys: usize =
                     varies.variants.iter().map(|key| size_of::<CacheKey>() + key.as_bytes().len()).sum();
                 keys + varies
+                    .by
                     .names
                     .iter()
                     .map(|name| size_of::<HeaderName>() + name.as_str().len())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{ResponseHead, ServiceRequest};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{Error, FromRequest};
+use actix_web::{Error, FromRequest, HttpMessage};
 
 use crate::checks::{Guard, Required};
 use crate::clock::Clock;
@@ -23,7 +23,7 @@ use crate::query::QueryKey;
 use crate::request::authorization_digest;
 use crate::scope::Scope;
 use crate::settings::{
-    Coalescing, CookiePolicy, EtagMode, HostPolicy, KeyRule, ObeyClient, Settings, StatusField,
+    CacheStatus, Coalescing, CookiePolicy, EtagMode, HostPolicy, KeyRule, ObeyClient, Settings, StatusField,
 };
 use crate::storage::interface::Storage;
 
@@ -101,6 +101,7 @@ impl CacheConfigBuilder {
             .set_cookie(SetCookiePolicy::Keep)
             .etag(EtagMode::Off)
             .normalize_vary()
+            .store_partial()
             .stale_if_unreachable(Duration::from_secs(24 * 3600))
     }
 
@@ -459,10 +460,22 @@ impl CacheConfigBuilder {
         let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b":/!#$%&'*+-.^_`|~".contains(&byte);
         if starts_well && name.bytes().all(token) {
-            self.settings.cache_status = Some(name);
+            self.settings.cache_status = Some(CacheStatus { name, shows_key: false });
             self
         } else {
             self.refuse("cache_status", name, "give a token that begins with a letter, as shop-cache")
+        }
+    }
+
+    /// Names the key in `Cache-Status` too: half of its SHA-256, which tells keys apart and does not show what is in
+    /// them (RFC 9211 section 2.7). Default: off; set it after [`cache_status`](Self::cache_status).
+    pub fn cache_status_key(mut self) -> Self {
+        match &mut self.settings.cache_status {
+            Some(status) => {
+                status.shows_key = true;
+                self
+            }
+            None => self.refuse("cache_status_key", "a key", "name the cache first, by cache_status"),
         }
     }
 
@@ -472,10 +485,55 @@ impl CacheConfigBuilder {
         self
     }
 
+    /// Lets a request for one range go on to the handler as it is where nothing whole is stored, and stores the part that
+    /// comes back: for the same request, for ranges within it, and to ask for no more than the rest when the whole is
+    /// wanted, where its strong `ETag` shows that both are of one piece (RFC 9111 sections 3.3 and 3.4). Default: off, the
+    /// handler is asked for the whole, which answers all ranges from then on.
+    ///
+    /// For handlers that answer ranges themselves, with bodies that are long. Requests for ranges do not wait for each
+    /// other.
+    pub fn store_partial(mut self) -> Self {
+        self.settings.rules.partial = true;
+        self
+    }
+
     /// How long a stale answer is served while it is refreshed behind it, where the answer does not say
     /// (RFC 5861 section 3). Default: zero, not at all.
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.settings.rules.while_revalidate = window;
+        self
+    }
+
+    /// Lets the first request that finds a stale answer in its window wait for the new one, while all others get the stale
+    /// one at once. Default: off, the refresh runs behind a stale answer to the first one too.
+    ///
+    /// For scopes whose outer layers rely on the data of the request after it was answered: behind an answer, the
+    /// request itself is at work, and they see a stand-in for it.
+    pub fn foreground_refresh(mut self) -> Self {
+        self.settings.refresh_in_foreground = true;
+        self
+    }
+
+    /// Gives the layers outside the cache this data of the request, which they or others put into its extensions, where
+    /// a refresh behind a stale answer has taken the request itself. Default: none.
+    ///
+    /// ```
+    /// use actix_fast_cache::{CacheConfig, MemoryStorage};
+    ///
+    /// #[derive(Clone)]
+    /// struct RequestId(u64);
+    ///
+    /// let config = CacheConfig::builder(MemoryStorage::new()).forward_request_data::<RequestId>().build()?;
+    /// # drop(config);
+    /// # Ok::<(), actix_fast_cache::ConfigError>(())
+    /// ```
+    pub fn forward_request_data<T: Clone + 'static>(mut self) -> Self {
+        self.settings.forwarded_data.push(Arc::new(|from, to| {
+            let data = from.extensions().get::<T>().cloned();
+            if let Some(data) = data {
+                to.extensions_mut().insert(data);
+            }
+        }));
         self
     }
 
@@ -604,6 +662,7 @@ fn defaults() -> Settings {
             statuses: vec![(StatusCode::OK, None)],
             any_status: false,
             to_the_letter: false,
+            partial: false,
             targets: vec![HeaderName::from_static("cdn-cache-control")],
             max_ttl: Duration::from_secs(24 * 3600),
             while_revalidate: Duration::ZERO,
@@ -636,6 +695,8 @@ fn defaults() -> Settings {
         }),
         cache_status: None,
         obey_client: ObeyClient::Never,
+        refresh_in_foreground: false,
+        forwarded_data: Vec::new(),
         coalescing: Coalescing {
             wait: Some(Duration::from_secs(5)),
             limits: Limits { leader: Duration::from_secs(30), followers: 16_384 },

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError, web};
 
 use crate::config::CacheConfig;
 use crate::exchange::slot::Slot;
 use crate::handle::{CacheHandle, tell_failure};
 use crate::invalidation::Invalidation;
+use crate::request::sent_authority;
 use crate::status::FillReason;
 use crate::storage::error::StorageError;
 
@@ -145,13 +145,8 @@ impl FromRequest for CacheControl {
                 .or_else(|| Some(req.app_data::<web::Data<CacheConfig>>()?.get_ref()));
             config.map(|config| Slot::new(config.handle(), FillReason::Unwrapped))
         });
-        ready(slot.ok_or_else(|| NoCache.into()).map(|slot| Self { slot, authority: authority(req) }))
+        ready(slot.ok_or_else(|| NoCache.into()).map(|slot| Self { slot, authority: sent_authority(req) }))
     }
-}
-
-pub(crate) fn authority(req: &HttpRequest) -> Option<Vec<u8>> {
-    let in_target = req.uri().authority().map(|authority| authority.as_str().as_bytes());
-    in_target.or_else(|| req.headers().get(header::HOST).map(|host| host.as_bytes())).map(<[u8]>::to_vec)
 }
 
 /// The client learns nothing of how the application is wired; the advice is for the log.

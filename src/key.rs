@@ -53,6 +53,11 @@ impl CacheKey {
         Sha256::digest(&self.bytes).into()
     }
 
+    /// The first half of the digest, in hexadecimal digits: tells keys apart, and nothing of the request.
+    pub(crate) fn short_name(&self) -> String {
+        self.digest().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The fence that drops every entry of this key's target, in all methods and variants.
     pub(crate) fn target_fence(&self) -> FenceId {
         FenceId::of(b"target", self.bytes.get(..self.cuts.target).unwrap_or(&self.bytes))
@@ -64,6 +69,13 @@ impl CacheKey {
         for (name, value) in fields {
             writer.field(name, value.as_deref());
         }
+        writer.finish()
+    }
+
+    /// The key of the part that a `Range` asked for; without one, of the part that was stored last.
+    pub(crate) fn ranged(&self, range: Option<&[u8]>) -> CacheKey {
+        let mut writer = KeyWriter { bytes: self.bytes.clone(), cuts: self.cuts };
+        writer.part(Part::Range, range.unwrap_or_default());
         writer.finish()
     }
 
@@ -141,6 +153,7 @@ pub(crate) enum Part {
     Extra = 14,
     Body = 15,
     NoQuery = 16,
+    Range = 17,
 }
 
 /// The layout of keys; part of each key, so that layouts never meet.

@@ -20,7 +20,8 @@ use crate::exchange::behind;
 use crate::exchange::body::CacheBody;
 use crate::exchange::course::{Leading, Start, exchange};
 use crate::exchange::handler::{Exchanged, Layer};
-use crate::exchange::respond::{self, Outcome};
+use crate::exchange::respond;
+use crate::exchange::telling::{Outcome, Told};
 use crate::policy::reuse::Reuse;
 use crate::request::{self, Plan};
 use crate::scope::Scope;
@@ -134,8 +135,8 @@ where
         let conditions = asked.fields.conditional.then(|| req.headers());
         let answer = respond::answer(scope, req.method(), conditions, stored);
         let (req, _) = req.into_parts();
-        let outcome = Outcome::Hit { collapsed: false };
-        let response = respond::from_stored(scope, req, stored, age, answer, outcome);
+        let told = Told { outcome: Outcome::Hit, key: &asked.key };
+        let response = respond::from_stored(scope, req, stored, age, answer, told);
         asked.key.recycle();
         CacheFuture(Kind::Ready(Some(response)))
     }

@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 
-use actix_web::HttpMessage;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
+use actix_web::{HttpMessage, HttpRequest};
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 
@@ -75,16 +75,17 @@ pub(crate) fn plan(settings: &Settings, req: &ServiceRequest) -> Plan {
     if fields.body {
         return Plan::Bypass(BypassReason::RequestBody);
     }
-    match ask(settings, req, fields, None) {
+    match ask(settings, req, method, fields, None) {
         Ok(asked) => Plan::Use(asked),
         Err(reason) => Plan::Bypass(reason),
     }
 }
 
-/// Makes the key; `body` is the digest of a body that is part of it.
+/// Makes the key of a request, as of one with this method; `body` is the digest of a body that is part of it.
 pub(crate) fn ask(
     settings: &Settings,
     req: &ServiceRequest,
+    method: &Method,
     fields: RequestFields,
     body: Option<[u8; 32]>,
 ) -> Result<Asked, BypassReason> {
@@ -103,8 +104,8 @@ pub(crate) fn ask(
         authorization: fields.authorization && principal.is_none(),
         cookie: fields.cookie && has_unknown_cookie(&settings.cookies, req.headers()),
     };
-    let key = key(settings, req, fields, principal.as_deref(), body)?;
-    Ok(Asked { key, fields, personal, client, head: *req.method() == Method::HEAD })
+    let key = key(settings, req, method, fields, principal.as_deref(), body)?;
+    Ok(Asked { key, fields, personal, client, head: *method == Method::HEAD })
 }
 
 fn directives(headers: &HeaderMap) -> RequestDirectives {
@@ -121,6 +122,7 @@ fn directives(headers: &HeaderMap) -> RequestDirectives {
 fn key(
     settings: &Settings,
     req: &ServiceRequest,
+    method: &Method,
     fields: RequestFields,
     principal: Option<&str>,
     body: Option<[u8; 32]>,
@@ -135,7 +137,7 @@ fn key(
         KeyRule::Name(name) => key.name(&chosen(name(req))?),
         KeyRule::Url => write_url(settings, req, fields, &mut key)?,
     }
-    key.part(Part::Method, method_class(req.method()));
+    key.part(Part::Method, method_class(method));
     for name in &settings.vary {
         key.field(name.as_str(), head::selecting(req.headers(), name, settings.normalised).as_deref());
     }
@@ -265,6 +267,12 @@ fn names_a_host(name: &str) -> bool {
 fn names_a_node(pair: &[u8]) -> bool {
     let starts = |name: &[u8]| pair.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     starts(b"for=") || starts(b"by=")
+}
+
+/// The authority that a request names, in its target or its `Host`.
+pub(crate) fn sent_authority(req: &HttpRequest) -> Option<Vec<u8>> {
+    let in_target = req.uri().authority().map(|authority| authority.as_str().as_bytes());
+    in_target.or_else(|| req.headers().get(header::HOST).map(|host| host.as_bytes())).map(<[u8]>::to_vec)
 }
 
 fn has_unknown_cookie(policy: &CookiePolicy, headers: &HeaderMap) -> bool {

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::Uri;
-use actix_web::http::header;
 
 use crate::engine::Engine;
 use crate::fence::{Fence, FenceId};
 use crate::key::{CacheKey, KeyWriter, Part};
-use crate::request::{GET_CLASS, write_target};
+use crate::request::{GET_CLASS, sent_authority, write_target};
 use crate::settings::{HostPolicy, KeyRule, Settings};
 use crate::status::{BypassReason, NotStoredReason, Said};
 use crate::storage::error::StorageError;
@@ -43,9 +42,9 @@ impl Scope {
     }
 
     /// The entry of a plain GET for a URL, over one scheme.
-    fn url_key(&self, url: &Uri, authority: &[u8], scheme: &str) -> CacheKey {
+    fn url_key(&self, authority: &[u8], path: &str, query: Option<&str>, scheme: &str) -> CacheKey {
         let mut key = KeyWriter::new(self.settings.namespace.prefix());
-        write_target(&self.settings, authority, url.path(), url.query(), &mut key);
+        write_target(&self.settings, authority, path, query, &mut key);
         if self.settings.host == HostPolicy::AsSent {
             key.part(Part::Scheme, scheme.as_bytes());
         }
@@ -59,9 +58,13 @@ impl Scope {
         if let (KeyRule::Url, Some(key)) = (&self.settings.key, key) {
             return key.target_fence();
         }
-        let in_target = req.uri().authority().map(|authority| authority.as_str().as_bytes());
-        let host = || req.headers().get(header::HOST).map(|host| host.as_bytes());
-        self.url_key(req.uri(), self.authority(in_target.or_else(host)), "").target_fence()
+        let uri = req.uri();
+        self.target_fence(&sent_authority(req.request()).unwrap_or_default(), uri.path(), uri.query())
+    }
+
+    /// The fence of a URL under an authority as it was sent.
+    pub(crate) fn target_fence(&self, authority: &[u8], path: &str, query: Option<&str>) -> FenceId {
+        self.url_key(self.authority(Some(authority)), path, query, "").target_fence()
     }
 
     /// The authority that keys have for one that was sent.
@@ -102,7 +105,8 @@ impl Scope {
             ));
         }
         let authority = self.authority(sent);
-        let (plain, secure) = (self.url_key(&uri, authority, "http"), self.url_key(&uri, authority, "https"));
+        let key = |scheme| self.url_key(authority, uri.path(), uri.query(), scheme);
+        let (plain, secure) = (key("http"), key("https"));
         let mut dropped = self.count(&plain).await;
         if secure != plain {
             dropped += self.count(&secure).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::dev::{ResponseHead, ServiceRequest};
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -14,6 +15,7 @@ use crate::policy::rules::Rules;
 use crate::query::QueryKey;
 
 pub(crate) type KeyFn = Arc<dyn Fn(&ServiceRequest) -> Option<String> + Send + Sync>;
+pub(crate) type TakeAlong = Arc<dyn Fn(&HttpRequest, &HttpRequest) + Send + Sync>;
 pub(crate) type RequestPredicate = Arc<dyn Fn(&ServiceRequest) -> bool + Send + Sync>;
 pub(crate) type ResponsePredicate = Arc<dyn Fn(&ResponseHead) -> bool + Send + Sync>;
 
@@ -85,6 +87,13 @@ pub(crate) struct StatusField {
     pub(crate) miss: HeaderValue,
 }
 
+/// The member of `Cache-Status` (RFC 9211) that this cache writes.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheStatus {
+    pub(crate) name: String,
+    pub(crate) shows_key: bool,
+}
+
 #[derive(Clone)]
 pub(crate) struct Coalescing {
     /// How long a follower waits; `None` where fills are not coalesced.
@@ -118,7 +127,11 @@ pub(crate) struct Settings {
     pub(crate) store_if: Option<ResponsePredicate>,
     pub(crate) etag: EtagMode,
     pub(crate) status_field: Option<StatusField>,
-    pub(crate) cache_status: Option<String>,
+    pub(crate) cache_status: Option<CacheStatus>,
     pub(crate) obey_client: ObeyClient,
+    /// Whether the first to find a stale answer in its window waits for its refresh.
+    pub(crate) refresh_in_foreground: bool,
+    /// What is copied from a request to the stand-in that layers outside see in its place.
+    pub(crate) forwarded_data: Vec<TakeAlong>,
     pub(crate) coalescing: Coalescing,
 }

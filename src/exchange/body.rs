@@ -1,6 +1,6 @@
 //! Response bodies: passed on, replayed, or passed on while a bounded copy is kept.
 
-use std::error::Error as StdError;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -15,9 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::exchange::behind;
 use crate::exchange::fill::Admission;
+use crate::exchange::pieces::{BodyError, SLICE, next_slice};
 use crate::status::NotStoredReason;
-
-type BodyError = Box<dyn StdError>;
 
 pin_project! {
     /// The body of a response that went through the cache.
@@ -36,14 +35,12 @@ pin_project! {
         Pass { #[pin] body: B },
         Whole { bytes: Bytes },
         None,
+        Pieces { pieces: VecDeque<Bytes>, len: u64 },
         Piped { size: BodySize, pipe: mpsc::UnboundedReceiver<Piece> },
         Teed { tee: Box<Tee> },
         Boxed { body: BoxBody },
     }
 }
-
-/// A chunk is copied whole into the connection's write buffer: larger ones would cost memory and the first byte time.
-const SLICE: usize = 1 << 20;
 
 impl<B> CacheBody<B> {
     pub(crate) fn pass(body: B) -> Self {
@@ -59,7 +56,13 @@ impl<B> CacheBody<B> {
         Self { kind: Kind::None }
     }
 
-    pub(crate) fn boxed_error(body: BoxBody) -> Self {
+    /// Several pieces, one after the other.
+    pub(crate) fn pieces(pieces: Vec<Bytes>) -> Self {
+        let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { kind: Kind::Pieces { pieces: pieces.into(), len } }
+    }
+
+    pub(crate) fn boxed_body(body: BoxBody) -> Self {
         Self { kind: Kind::Boxed { body } }
     }
 }
@@ -69,11 +72,11 @@ impl<B: MessageBody + 'static> CacheBody<B> {
     ///
     /// One that others wait for is read ahead of its client while it may be stored: a slow client holds nobody up.
     /// Any other is read at the client's pace.
-    pub(crate) fn captured(body: B, limit: usize, admission: Admission) -> Self {
+    pub(crate) fn captured(body: BoxBody, limit: usize, admission: Admission) -> Self {
         let size = body.size();
         let ahead = admission.leads();
         let capture = Capture::new(size, limit, admission);
-        let tee = Box::new(Tee { body: Some(body.boxed()), capture, drains: false });
+        let tee = Box::new(Tee { body: Some(body), capture, drains: false });
         if ahead {
             let (sender, pipe) = mpsc::unbounded_channel();
             rt::spawn(pump(tee, sender));
@@ -92,6 +95,7 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
             Kind::Pass { body } => body.size(),
             Kind::Whole { bytes } => BodySize::Sized(bytes.len() as u64),
             Kind::None => BodySize::None,
+            Kind::Pieces { len, .. } => BodySize::Sized(*len),
             Kind::Piped { size, .. } => *size,
             Kind::Teed { tee } => tee.capture.size,
             Kind::Boxed { body } => body.size(),
@@ -106,6 +110,7 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
                 return Poll::Ready((!chunk.is_empty()).then_some(Ok(chunk)));
             }
             KindProjection::None => return Poll::Ready(None),
+            KindProjection::Pieces { pieces, .. } => return Poll::Ready(next_slice(pieces).map(Ok)),
             KindProjection::Teed { tee } => return tee.poll_next(cx),
             KindProjection::Boxed { body } => return Pin::new(body).poll_next(cx).map_err(Into::into),
             KindProjection::Piped { pipe, .. } => ready!(pipe.poll_recv(cx)),
@@ -131,7 +136,7 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
             Kind::Pass { body } => body.try_into_bytes().map_err(Self::pass),
             // A longer one stays a body, so that it is sent in slices.
             Kind::Whole { bytes } if bytes.len() <= SLICE => Ok(bytes),
-            Kind::Boxed { body } => body.try_into_bytes().map_err(Self::boxed_error),
+            Kind::Boxed { body } => body.try_into_bytes().map_err(Self::boxed_body),
             kind => Err(Self { kind }),
         }
     }

@@ -13,12 +13,16 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 use crate::clock::Timestamp;
 use crate::engine::Found;
 use crate::exchange::body::CacheBody;
-use crate::exchange::handler::{Exchanged, Layer, bypass, fill};
+use crate::exchange::bypass::bypass;
+use crate::exchange::filling::fill;
+use crate::exchange::handler::{Exchanged, Layer};
 use crate::exchange::likeness::likeness;
+use crate::exchange::parts;
 use crate::exchange::queue::{Next, Queue};
 use crate::exchange::refresh::Refresh;
-use crate::exchange::respond::{self, Outcome};
+use crate::exchange::respond;
 use crate::exchange::slot::Slot;
+use crate::exchange::telling::{Forward, Outcome, Told};
 use crate::flight::{Landing, Role};
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::{self, Asked, Plan};
@@ -52,7 +56,7 @@ where
         Start::Checks => {
             for check in &scope.settings.checks {
                 if let Err(error) = check.run(&mut req).await {
-                    return Ok(req.error_response(error).map_body(|_, body| CacheBody::boxed_error(body)));
+                    return Ok(req.error_response(error).map_body(|_, body| CacheBody::boxed_body(body)));
                 }
             }
             (request::plan(&scope.settings, &req), None)
@@ -66,7 +70,7 @@ where
         Plan::Use(asked) => Ok(asked),
         Plan::ReadBody(fields) => match request::read_body(&mut req, scope.settings.request_body_limit).await
         {
-            Ok(digest) => request::ask(&scope.settings, &req, fields, Some(digest)),
+            Ok(digest) => request::ask(&scope.settings, &req, req.method(), fields, Some(digest)),
             Err(reason) => Err(reason),
         },
     };
@@ -109,12 +113,12 @@ where
         if let Some(stored) = &found.stored {
             let key = found.key(&asked.key);
             match reuse {
-                Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, false)),
+                Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
                 Reuse::StaleWhileRevalidate => {
                     // The answer to a HEAD could not be stored: the refresh is left to a GET.
                     let claim = if asked.head { None } else { Refresh::claim(&scope, key) };
                     let Some(refresh) = claim else {
-                        return Ok(hit(&scope, req, &asked, stored, false));
+                        return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
                     };
                     if ended != Some(engine.flights.ended()) {
                         // Another refresh may have ended between the lookup and the claim.
@@ -125,12 +129,16 @@ where
                             continue;
                         }
                     }
-                    let answer = hit(&scope, likeness(&req), &asked, stored, false);
+                    if scope.settings.refresh_in_foreground {
+                        let _leading = Leads::on(&leading);
+                        return refresh.run_in_front(&layer, req, asked, found).await;
+                    }
+                    let answer = hit(&scope, likeness(&scope, &req), &asked, stored, Outcome::Hit);
                     refresh.run_behind(layer, req, asked, found);
                     return Ok(answer);
                 }
                 Reuse::Stale(stand_in) if engine.failed_lately(key, now, stand_in) => {
-                    return Ok(hit(&scope, req, &asked, stored, false));
+                    return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
                 }
                 Reuse::Stale(_) | Reuse::NotForThis => {}
             }
@@ -143,10 +151,19 @@ where
         if let Some(reason) = passes_conditions(&asked, reuse, refused) {
             return bypass(&layer, req, reason).await;
         }
+        if found.stored.is_none()
+            && let Some(range) = parts::wanted(&scope.settings.rules, &asked, &req)
+        {
+            let rules = &scope.settings.rules;
+            return match parts::find(engine, rules, &key, &asked, &range, req.headers()).await {
+                Some(part) => Ok(hit(&scope, req, &asked, &part, Outcome::Hit)),
+                None => fill(&layer, req, asked, found, reuse, Some(range), None).await,
+            };
+        }
         // What only this client may see, or what was not storable a moment ago, is nothing to wait for.
         let alone = asked.is_for_one() || refused;
         let Some(wait) = coalescing.wait.filter(|_| !alone) else {
-            return fill(&layer, req, asked, found, reuse, None).await;
+            return fill(&layer, req, asked, found, reuse, None, None).await;
         };
         let waited_in_vain = match engine.flights.join(&key, now, coalescing.limits, queue.followed()) {
             Role::Lead(lead) => {
@@ -164,11 +181,19 @@ where
                     let at = again.at.or(found.at);
                     (found, reuse) = (Found { at, ..again }, useful);
                 }
-                return fill(&layer, req, asked, found, reuse, Some(lead)).await;
+                return fill(&layer, req, asked, found, reuse, None, Some(lead)).await;
             }
             Role::Follow(follower) => {
                 match queue.follow(follower, wait, engine, &asked.key, &key, &req).await {
-                    Next::Serve(stored) => return Ok(hit(&scope, req, &asked, &stored, true)),
+                    Next::Serve(stored) => {
+                        return Ok(hit(
+                            &scope,
+                            req,
+                            &asked,
+                            &stored,
+                            Outcome::Collapsed(Forward::why(&found, reuse, now)),
+                        ));
+                    }
                     Next::LookAgain => continue,
                     Next::RunAlone => false,
                     Next::GiveUp => true,
@@ -185,10 +210,10 @@ where
             reuse = judge(&scope, &found, &asked, now);
             let failure = if stand_in.errors { Failure::Error } else { Failure::Unreachable };
             if let Some(stored) = found.stored.as_ref().filter(|_| reuse.serves_for(failure)) {
-                return Ok(hit(&scope, req, &asked, stored, false));
+                return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
             }
         }
-        return fill(&layer, req, asked, found, reuse, None).await;
+        return fill(&layer, req, asked, found, reuse, None, None).await;
     }
 }
 
@@ -229,12 +254,13 @@ fn hit<B>(
     req: ServiceRequest,
     asked: &Asked,
     stored: &StoredResponse,
-    collapsed: bool,
+    outcome: Outcome,
 ) -> ServiceResponse<CacheBody<B>> {
     let conditions = asked.fields.conditional.then(|| req.headers());
     let answer = respond::answer(scope, req.method(), conditions, stored);
     let age = stored.age(scope.engine.clock.at());
-    respond::from_stored(scope, req.into_parts().0, stored, age, answer, Outcome::Hit { collapsed })
+    let told = Told { outcome, key: &asked.key };
+    respond::from_stored(scope, req.into_parts().0, stored, age, answer, told)
 }
 
 /// The client wants nothing but a stored answer, and there is none (RFC 9111 section 5.2.1.7).

@@ -36,6 +36,8 @@ pub(crate) struct Fill {
     pub(crate) url: FenceId,
     pub(crate) stamp: Stamp,
     pub(crate) began: Now,
+    /// The range that the handler is asked for.
+    pub(crate) range: Option<HeaderValue>,
     pub(crate) lead: Option<Lead>,
 }
 
@@ -92,6 +94,12 @@ impl Fill {
         let language =
             selecting::spoken(headers.get_all(header::CONTENT_LANGUAGE).map(HeaderValue::as_bytes));
         let in_language = language.and_then(|language| spoken_in(&language, &base, &by, request));
+        // A part has a key of its own beside the whole; the last one is found without its range.
+        let range = self.range.as_ref().filter(|_| status == StatusCode::PARTIAL_CONTENT);
+        let (at, aliases) = match range {
+            Some(range) => (at.ranged(Some(range.as_bytes())), vec![at.ranged(None)]),
+            None => (at, in_language.into_iter().collect()),
+        };
         if at.as_bytes().len() > MAX_KEY_BYTES {
             return Err(self.refuse(NotStoredReason::VaryTooMuch));
         }
@@ -112,7 +120,7 @@ impl Fill {
         let mut fields = storable(headers, &verdict.withheld, settings, self.scope.engine.clock.now().unix);
         fields.extend(told.clone());
         let response = StoredResponse { status, headers: fields, body: Bytes::new(), freshness };
-        Ok(Admission { fill: self, response, told, base, at, by, in_language, fences, tags })
+        Ok(Admission { fill: self, response, told, base, at, by, aliases, fences, tags })
     }
 }
 
@@ -143,8 +151,8 @@ pub(crate) struct Admission {
     base: CacheKey,
     at: CacheKey,
     by: Selector,
-    /// Where requests find it that want its language most.
-    in_language: Option<CacheKey>,
+    /// Where others find it: requests that want its language most, or a range within this part.
+    aliases: Vec<CacheKey>,
     /// The namespaces and the targets.
     fences: Vec<FenceId>,
     tags: Vec<FenceId>,
@@ -177,7 +185,7 @@ impl Admission {
 
     /// Stores the answer and hands it to the followers.
     pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
-        let Admission { fill, mut response, base, at, by, in_language, fences, tags, .. } = self;
+        let Admission { fill, mut response, base, at, by, aliases, fences, tags, .. } = self;
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
         pack(&mut response.headers);
@@ -187,10 +195,12 @@ impl Admission {
             Arc::new(Entry { key, stamp: fill.stamp, began: fill.began.at, fences, keep_until, content })
         };
         let response = Arc::new(response);
-        let in_language = in_language.map(|key| entry(key, fences.clone(), Content::Alias(at.clone())));
+        let mut aliases: Vec<_> =
+            aliases.into_iter().map(|key| entry(key, fences.clone(), Content::Alias(at.clone()))).collect();
         let stored = entry(at, [fences.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
-        let alias = (base != fill.asked.key)
-            .then(|| entry(fill.asked.key.clone(), fences.clone(), Content::Alias(base.clone())));
+        if base != fill.asked.key {
+            aliases.push(entry(fill.asked.key.clone(), fences.clone(), Content::Alias(base.clone())));
+        }
         let varies = (!by.names.is_empty()).then(|| {
             let varies = Varies { by: by.clone(), variants: vec![Arc::new(stored.key.clone())] };
             entry(base.clone(), fences, Content::Varies(varies))
@@ -213,7 +223,7 @@ impl Admission {
             if let Some(varies) = varies {
                 put_varies(&writer, varies).await;
             }
-            for alias in [in_language, alias].into_iter().flatten() {
+            for alias in aliases {
                 let _ = writer.put(alias).await;
             }
             // Until here the flight can be joined, so that nobody slips between the news and the storage.

@@ -4,9 +4,12 @@ use actix_web::dev::ServiceRequest;
 use actix_web::test::TestRequest;
 
 use crate::exchange::slot::Slot;
+use crate::scope::Scope;
 
 /// A request with the same head, path parameters and caches around it, and nothing else of it.
-pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
+///
+/// Of its data, what the scope was told to take along.
+pub(crate) fn likeness(scope: &Scope, req: &ServiceRequest) -> ServiceRequest {
     let mut likeness = TestRequest::default().to_srv_request();
     let head = likeness.head_mut();
     head.method = req.method().clone();
@@ -16,5 +19,8 @@ pub(crate) fn likeness(req: &ServiceRequest) -> ServiceRequest {
     head.peer_addr = req.peer_addr();
     *likeness.match_info_mut() = req.match_info().clone();
     Slot::hand_over(req.request(), likeness.request());
+    for take_along in &scope.settings.forwarded_data {
+        take_along(req.request(), likeness.request());
+    }
     likeness
 }

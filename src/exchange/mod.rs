@@ -4,15 +4,23 @@
 //! and judges what it answers; `fill` and `body` store that; `respond` answers out of what is stored; `refresh` does
 //! the same behind an answer.
 
+pub(crate) mod answered;
 pub(crate) mod behind;
 pub(crate) mod body;
+pub(crate) mod bypass;
 pub(crate) mod course;
 pub(crate) mod fields;
 pub(crate) mod fill;
+pub(crate) mod filling;
+pub(crate) mod freshen;
 pub(crate) mod handler;
 pub(crate) mod likeness;
+pub(crate) mod parts;
+pub(crate) mod pieces;
 pub(crate) mod preconditions;
 pub(crate) mod queue;
 pub(crate) mod refresh;
 pub(crate) mod respond;
 pub(crate) mod slot;
+pub(crate) mod telling;
+pub(crate) mod written;

@@ -1,7 +1,7 @@
 //! The client's conditions and ours: taken out of a request, and put in.
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::stored::response::StoredResponse;
 
@@ -22,6 +22,14 @@ pub(crate) fn take_conditions(req: &mut ServiceRequest) -> HeaderMap {
         }
     }
     taken
+}
+
+/// Asks the handler for a range, as the client did (RFC 9110 section 14.2).
+pub(crate) fn ask_for_range(req: &mut ServiceRequest, range: &HeaderValue, conditions: &HeaderMap) {
+    req.headers_mut().insert(header::RANGE, range.clone());
+    if let Some(only_if) = conditions.get(header::IF_RANGE) {
+        req.headers_mut().insert(header::IF_RANGE, only_if.clone());
+    }
 }
 
 /// Asks the handler whether a stale answer still holds (RFC 9111 section 4.3.1); false if there is nothing to ask by.

@@ -11,7 +11,8 @@ use actix_web::{Error, rt};
 
 use crate::engine::{BACK_OFF, Engine, Found};
 use crate::exchange::body;
-use crate::exchange::handler::{Layer, fill};
+use crate::exchange::filling::fill;
+use crate::exchange::handler::{Exchanged, Layer};
 use crate::flight::{Landing, Lead, Role};
 use crate::key::CacheKey;
 use crate::policy::reuse::{Reuse, StandIn};
@@ -64,10 +65,27 @@ impl Refresh {
         rt::spawn(tokio::time::timeout(most, async move {
             let lead = self.lead.take();
             let stale = Reuse::Stale(StandIn::default());
-            if let Ok(response) = fill(&layer, req, asked, found, stale, lead).await {
+            if let Ok(response) = fill(&layer, req, asked, found, stale, None, lead).await {
                 body::exhaust(response.into_body()).await;
             }
         }));
+    }
+
+    /// Runs the request for its client too, who waits; where that fails, the stale answer stands in.
+    pub(crate) async fn run_in_front<S, B>(
+        mut self,
+        layer: &Rc<Layer<S>>,
+        req: ServiceRequest,
+        asked: Asked,
+        found: Found,
+    ) -> Exchanged<B>
+    where
+        S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
+        let lead = self.lead.take();
+        let in_its_window = Reuse::Stale(StandIn { errors: true, unreachable: true });
+        fill(layer, req, asked, found, in_its_window, None, lead).await
     }
 
     /// Gives the duty back: it was done already.

@@ -1,25 +1,21 @@
 //! Answers made of a stored response: 200, 304, 206, HEAD and 416.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
+use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::exchange::body::CacheBody;
 use crate::exchange::slot::Slot;
+use crate::exchange::telling::{Told, tell};
 use crate::policy::conditional::{Answer, evaluate};
 use crate::scope::Scope;
 use crate::stored::response::StoredResponse;
-
-/// How an answer came about, for the fields that tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Hit { collapsed: bool },
-    Miss,
-}
 
 /// What the conditions of a request make of a stored response; `conditions` are its own fields, or those that were
 /// taken out of it.
@@ -41,13 +37,13 @@ pub(crate) fn from_stored<B>(
     stored: &StoredResponse,
     age: Duration,
     answer: Answer,
-    outcome: Outcome,
+    told: Told<'_>,
 ) -> ServiceResponse<CacheBody<B>> {
-    if matches!(outcome, Outcome::Hit { .. }) {
+    if told.outcome.is_reuse() {
         Slot::answers(&req);
     }
     let len = stored.body.len();
-    let mut response = match answer {
+    let mut response = match &answer {
         Answer::Whole => {
             let body = match stored.status {
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => CacheBody::none(),
@@ -57,12 +53,20 @@ pub(crate) fn from_stored<B>(
         }
         Answer::NotModified => HttpResponse::with_body(StatusCode::NOT_MODIFIED, CacheBody::none()),
         Answer::Part { first, last } => {
-            let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(len);
-            let part = stored.body.slice(at(first)..at(last.saturating_add(1)).max(at(first)));
+            let part = piece(&stored.body, *first, *last);
             let mut response = HttpResponse::with_body(StatusCode::PARTIAL_CONTENT, CacheBody::whole(part));
             set_content_range(response.headers_mut(), &format!("bytes {first}-{last}/{len}"));
             response
         }
+        Answer::Parts(parts) => match multipart(stored, parts) {
+            Some((content_type, pieces)) => {
+                let body = CacheBody::pieces(pieces);
+                let mut response = HttpResponse::with_body(StatusCode::PARTIAL_CONTENT, body);
+                response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+                response
+            }
+            None => HttpResponse::with_body(stored.status, CacheBody::whole(stored.body.clone())),
+        },
         Answer::Unsatisfiable => {
             let body = CacheBody::whole(Default::default());
             let mut response = HttpResponse::with_body(StatusCode::RANGE_NOT_SATISFIABLE, body);
@@ -70,24 +74,27 @@ pub(crate) fn from_stored<B>(
             response
         }
     };
+    let status = response.status();
     let headers = response.headers_mut();
     for (name, value) in &stored.headers {
-        if sends(answer, name) {
+        if sends(&answer, status, name) {
             headers.append(name.clone(), value.clone());
         }
     }
     // An answer that is not reused has no age of ours (RFC 9111 section 5.1).
-    if outcome != Outcome::Miss {
+    if told.outcome.is_reuse() {
         headers.append(header::AGE, age_value(age.as_secs()));
     }
-    tell(scope, headers, outcome, || remaining(stored, age));
+    tell(scope, status, headers, told, || remaining(stored, age));
     ServiceResponse::new(req, response)
 }
 
 /// Which stored fields an answer repeats.
-fn sends(answer: Answer, name: &HeaderName) -> bool {
+fn sends(answer: &Answer, status: StatusCode, name: &HeaderName) -> bool {
     match answer {
         Answer::Whole | Answer::Part { .. } => true,
+        // Each part has a type of its own.
+        Answer::Parts(_) => status != StatusCode::PARTIAL_CONTENT || *name != header::CONTENT_TYPE,
         // RFC 9110 section 15.4.5.
         Answer::NotModified => matches!(
             *name,
@@ -102,44 +109,40 @@ fn sends(answer: Answer, name: &HeaderName) -> bool {
     }
 }
 
+fn piece(body: &Bytes, first: u64, last: u64) -> Bytes {
+    let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(body.len());
+    body.slice(at(first)..at(last.saturating_add(1)).max(at(first)))
+}
+
+/// Several parts as one body, with its type (RFC 9110 section 14.6); none where the whole is not longer than that.
+fn multipart(stored: &StoredResponse, parts: &[(u64, u64)]) -> Option<(HeaderValue, Vec<Bytes>)> {
+    // Nobody who writes a page can know the next one, and put it there.
+    let boundary = format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1));
+    let (len, own_type) = (stored.body.len(), stored.header(header::CONTENT_TYPE.as_str()));
+    let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
+    for (first, last) in parts {
+        let mut head = BytesMut::from(&b"\r\n--"[..]);
+        head.extend_from_slice(boundary.as_bytes());
+        if let Some(own_type) = own_type {
+            head.extend_from_slice(b"\r\nContent-Type: ");
+            head.extend_from_slice(own_type.as_bytes());
+        }
+        head.extend_from_slice(format!("\r\nContent-Range: bytes {first}-{last}/{len}\r\n\r\n").as_bytes());
+        pieces.push(head.freeze());
+        pieces.push(piece(&stored.body, *first, *last));
+    }
+    pieces.push(Bytes::from(format!("\r\n--{boundary}--\r\n")));
+    let sent: usize = pieces.iter().map(Bytes::len).sum();
+    let content_type = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}")).ok()?;
+    (sent < len).then_some((content_type, pieces))
+}
+
 /// Writes the status fields of an answer that was just made and is stored, in place of any it came with.
-pub(crate) fn tell_miss(scope: &Scope, headers: &mut HeaderMap) {
+pub(crate) fn tell_stored(scope: &Scope, status: StatusCode, headers: &mut HeaderMap, told: Told<'_>) {
     if let Some(field) = &scope.settings.status_field {
         headers.remove(&field.name);
     }
-    tell(scope, headers, Outcome::Miss, || 0);
-}
-
-/// Writes the status fields; `headers` has none of that name, for none is stored.
-fn tell(scope: &Scope, headers: &mut HeaderMap, outcome: Outcome, ttl: impl Fn() -> i64) {
-    if let Some(field) = &scope.settings.status_field {
-        let value = match outcome {
-            Outcome::Hit { .. } => &field.hit,
-            Outcome::Miss => &field.miss,
-        };
-        headers.append(field.name.clone(), value.clone());
-    }
-    if let Some(name) = &scope.settings.cache_status {
-        let told = match outcome {
-            Outcome::Hit { collapsed: false } => format!("hit; ttl={}", ttl()),
-            Outcome::Hit { collapsed: true } => format!("fwd=uri-miss; collapsed; ttl={}", ttl()),
-            Outcome::Miss => "fwd=uri-miss; stored".to_owned(),
-        };
-        append_cache_status(headers, name, &told);
-    }
-}
-
-/// Writes `Cache-Status` for an answer that the cache had no part in (RFC 9211 sections 2.2 and 2.8).
-pub(crate) fn tell_passed(scope: &Scope, headers: &mut HeaderMap, fwd: &str, detail: &str) {
-    if let Some(name) = &scope.settings.cache_status {
-        append_cache_status(headers, name, &format!("fwd={fwd}; detail={detail}"));
-    }
-}
-
-fn append_cache_status(headers: &mut HeaderMap, name: &str, told: &str) {
-    if let Ok(value) = HeaderValue::try_from(format!("{name}; {told}")) {
-        headers.append(HeaderName::from_static("cache-status"), value);
-    }
+    tell(scope, status, headers, told, || 0);
 }
 
 /// Seconds of freshness left; negative when stale (RFC 9211 section 2.5).

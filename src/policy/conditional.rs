@@ -8,7 +8,7 @@ use crate::policy::{date, etag};
 use crate::stored::response::StoredResponse;
 
 /// How a stored 200 answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Whole,
     NotModified,
@@ -17,22 +17,25 @@ pub(crate) enum Answer {
         first: u64,
         last: u64,
     },
+    /// 206 with several parts, each with its first and last byte.
+    Parts(Vec<(u64, u64)>),
     /// 416.
     Unsatisfiable,
 }
 
-/// Evaluates conditional and range fields in the order of RFC 9110 section 13.2.2; they hold only for a 200 to GET or
-/// HEAD.
+/// Evaluates conditional and range fields in the order of RFC 9110 section 13.2.2; they hold only for a 200, or a part
+/// of one, to a safe method.
 pub(crate) fn evaluate(fields: &HeaderMap, method: &Method, stored: &StoredResponse, now: i64) -> Answer {
-    let safe = *method == Method::GET || *method == Method::HEAD;
-    if stored.status() != StatusCode::OK || !safe {
+    let safe = matches!(method.as_str(), "GET" | "HEAD" | "QUERY");
+    if !matches!(stored.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) || !safe {
         return Answer::Whole;
     }
     if not_modified(fields, stored, now) {
         return Answer::NotModified;
     }
-    // RFC 9110 section 14.2: Range is for GET alone.
-    let Some(range) = fields.get(header::RANGE).filter(|_| *method == Method::GET) else {
+    // RFC 9110 section 14.2: Range is for GET alone. A part was cut as it was asked for.
+    let ranged = *method == Method::GET && stored.status() == StatusCode::OK;
+    let Some(range) = fields.get(header::RANGE).filter(|_| ranged) else {
         return Answer::Whole;
     };
     if !range_applies(fields, stored, now) {
@@ -41,6 +44,7 @@ pub(crate) fn evaluate(fields: &HeaderMap, method: &Method, stored: &StoredRespo
     match range::select(range.as_bytes(), stored.body().len() as u64) {
         RangeAnswer::Whole => Answer::Whole,
         RangeAnswer::Part { first, last } => Answer::Part { first, last },
+        RangeAnswer::Parts(parts) => Answer::Parts(parts),
         RangeAnswer::Unsatisfiable => Answer::Unsatisfiable,
     }
 }
@@ -51,14 +55,17 @@ fn not_modified(fields: &HeaderMap, stored: &StoredResponse, now: i64) -> bool {
         let lines = fields.get_all(header::IF_NONE_MATCH).map(HeaderValue::as_bytes);
         return !etag::none_match(lines, stored.etag());
     }
-    let since = fields.get(header::IF_MODIFIED_SINCE).and_then(|value| date::parse(value.as_bytes(), now));
-    match (since, stored.freshness.last_modified) {
-        (Some(since), Some(modified)) => modified <= since,
-        _ => false,
+    let date = |value: &HeaderValue| date::parse(value.as_bytes(), now);
+    // RFC 9111 section 4.3.2: without Last-Modified, its Date says when the response was surely not older.
+    let made = || stored.header(header::DATE.as_str()).and_then(date);
+    match fields.get(header::IF_MODIFIED_SINCE).and_then(date) {
+        Some(since) => stored.freshness.last_modified.or_else(made).is_some_and(|modified| modified <= since),
+        None => false,
     }
 }
 
-fn range_applies(fields: &HeaderMap, stored: &StoredResponse, now: i64) -> bool {
+/// Whether the `Range` beside an `If-Range` holds for what is stored (RFC 9110 section 13.1.5).
+pub(crate) fn range_applies(fields: &HeaderMap, stored: &StoredResponse, now: i64) -> bool {
     fields.get(header::IF_RANGE).is_none_or(|value| {
         etag::if_range_matches(value.as_bytes(), stored.etag(), stored.freshness.last_modified, now)
     })

@@ -38,9 +38,14 @@ pub(crate) fn if_range_matches(
     }
 }
 
+/// Whether a value is a strong entity tag (RFC 9110 §8.8.3).
+pub(crate) fn is_strong(value: &[u8]) -> bool {
+    value.starts_with(b"\"") && is_entity_tag(value)
+}
+
 /// Whether two entity tags are the same and both strong (RFC 9110 §8.8.3.2).
 fn strong_eq(a: &[u8], b: &[u8]) -> bool {
-    a == b && a.starts_with(b"\"") && is_entity_tag(a)
+    a == b && is_strong(a)
 }
 
 /// Whether two entity tags are the same, weak or strong (RFC 9110 §8.8.3.2).

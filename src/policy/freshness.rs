@@ -51,6 +51,11 @@ pub(crate) fn lifetime(
     if lifetime > initial_age || can_be_validated { Ok(lifetime) } else { Err(NotStoredReason::ZeroLifetime) }
 }
 
+/// Whether the answer says itself how long it is fresh.
+pub(crate) fn is_explicit(facts: &ResponseFacts, now: i64) -> bool {
+    explicit(facts, now).is_some_and(|lifetime| !lifetime.is_zero())
+}
+
 /// A lifetime that the answer does not give.
 enum Implicit {
     /// By the scope's settings.

@@ -8,6 +8,7 @@ pub(crate) mod facts;
 pub(crate) mod fields;
 pub(crate) mod freshness;
 pub(crate) mod invalidate;
+pub(crate) mod partial;
 pub(crate) mod range;
 pub(crate) mod reuse;
 pub(crate) mod rules;

@@ -3,12 +3,14 @@
 use super::fields::{decimal, members, trim_ows};
 
 /// What to answer a range request with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RangeAnswer {
     /// The whole representation, as if Range were absent.
     Whole,
     /// The bytes from the first to the last one, both included.
     Part { first: u64, last: u64 },
+    /// Several such parts, apart from each other, in the order they are asked for.
+    Parts(Vec<(u64, u64)>),
     /// Nothing: no byte that is asked for exists.
     Unsatisfiable,
 }
@@ -26,12 +28,42 @@ fn ranges_specifier(value: &[u8], length: u64) -> Option<RangeAnswer> {
     if !unit.eq_ignore_ascii_case(b"bytes=") {
         return None;
     }
-    // One satisfiable range makes the set satisfiable (RFC 9110 §14.1.2), but several ranges are
-    // not worth several parts: the whole answers them too (RFC 9110 §14.2).
-    members(range_set).map(|spec| range_spec(spec, length)).reduce(|one, other| match (one?, other?) {
-        (RangeAnswer::Unsatisfiable, RangeAnswer::Unsatisfiable) => Some(RangeAnswer::Unsatisfiable),
-        _ => Some(RangeAnswer::Whole),
-    })?
+    let (mut parts, mut several, mut any) = (Vec::new(), true, false);
+    for spec in members(range_set) {
+        any = true;
+        match range_spec(spec, length)? {
+            RangeAnswer::Unsatisfiable => {}
+            RangeAnswer::Part { first, last } if several => {
+                // Ranges that overlap, or are many, are rather an attack (RFC 9110 §14.2); looking at a few of them for
+                // each keeps the time linear.
+                several =
+                    parts.len() < MOST_PARTS && parts.iter().all(|&(from, to)| last < from || to < first);
+                parts.push((first, last));
+            }
+            // Read on all the same: what is malformed makes the whole field so.
+            _ => several = false,
+        }
+    }
+    match *parts.as_slice() {
+        _ if !any => None,
+        _ if !several => Some(RangeAnswer::Whole),
+        // One satisfiable range makes the set satisfiable (RFC 9110 §14.1.2).
+        [] => Some(RangeAnswer::Unsatisfiable),
+        [(first, last)] => Some(RangeAnswer::Part { first, last }),
+        _ => Some(RangeAnswer::Parts(parts)),
+    }
+}
+
+/// More parts than these are answered with the whole.
+const MOST_PARTS: usize = 8;
+
+/// Whether a Range field asks for one range of bytes, wherever it may lie.
+pub(crate) fn is_single(value: &[u8]) -> bool {
+    let (unit, range_set) = trim_ows(value).split_at_checked(b"bytes=".len()).unwrap_or_default();
+    let mut specs = members(range_set);
+    unit.eq_ignore_ascii_case(b"bytes=")
+        && specs.next().is_some_and(|spec| range_spec(spec, u64::MAX).is_some())
+        && specs.next().is_none()
 }
 
 /// `first-last`, `first-` or `-suffix` (RFC 9110 §14.1.1), none if it is malformed.
@@ -69,7 +101,7 @@ fn suffix_range(suffix: u64, length: u64) -> RangeAnswer {
 
 #[cfg(test)]
 mod tests {
-    use super::RangeAnswer::{Part, Unsatisfiable, Whole};
+    use super::RangeAnswer::{Part, Parts, Unsatisfiable, Whole};
     use super::*;
     use proptest::prelude::*;
 
@@ -124,11 +156,38 @@ mod tests {
     }
 
     #[test]
-    fn several_ranges_are_answered_with_the_whole() {
-        for value in
-            ["bytes=0-1,3-4", "bytes=0-,0-", "bytes=99-, 0-1", "bytes=0-1, 99-, 98-", "bytes=99-,98-,-1"]
-        {
+    fn several_ranges_are_several_parts() {
+        for (value, expected) in [
+            ("bytes=0-1,3-4", Parts(vec![(0, 1), (3, 4)])),
+            ("bytes=-2, 0-0", Parts(vec![(8, 9), (0, 0)])),
+            ("bytes=0-1, 99-, 2-3", Parts(vec![(0, 1), (2, 3)])),
+            ("bytes=99-, 0-1", Part { first: 0, last: 1 }),
+            ("bytes=99-,98-,-1", Part { first: 9, last: 9 }),
+        ] {
+            assert_eq!(of_ten(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_overlap_or_are_many_are_answered_with_the_whole() {
+        for value in ["bytes=0-,0-", "bytes=0-4,4-5", "bytes=5-6,0-9", "bytes=0-0,0-0", "bytes=-3,8-"] {
             assert_eq!(of_ten(value), Whole, "{value}");
+        }
+        let many = |count: u64| {
+            let specs: Vec<_> = (0..count).map(|n| format!("{0}-{0}", 2 * n)).collect();
+            select(format!("bytes={}", specs.join(",")).as_bytes(), 1_000)
+        };
+        assert!(matches!(many(8), Parts(parts) if parts.len() == 8));
+        assert_eq!(many(9), Whole);
+    }
+
+    #[test]
+    fn one_range_is_told_from_others_without_a_length() {
+        for value in ["bytes=0-", "bytes=5-6", "BYTES=-1", " bytes=,1-2, "] {
+            assert!(is_single(value.as_bytes()), "{value}");
+        }
+        for value in ["bytes=0-1,2-3", "bytes=", "bytes=x", "bytes=2-1", "items=0-1", "", "bytes=0-1,x"] {
+            assert!(!is_single(value.as_bytes()), "{value}");
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Rules {
     pub(crate) to_the_letter: bool,
     /// Fields that speak to caches like this one (RFC 9213), the most specific first.
     pub(crate) targets: Vec<HeaderName>,
+    /// Whether parts are stored, and `Range` goes on to the handler.
+    pub(crate) partial: bool,
     pub(crate) max_ttl: Duration,
     pub(crate) while_revalidate: Duration,
     pub(crate) if_error: Duration,

@@ -31,6 +31,10 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) failed: bool,
     /// It answers `HEAD`.
     pub(crate) head: bool,
+    /// It answers a `POST`, and may be stored for `GET` if it gives a lifetime (RFC 9110 section 9.3.3).
+    pub(crate) posted: bool,
+    /// It is the part that was asked for, and says which it is (RFC 9111 section 3.3).
+    pub(crate) part: bool,
     pub(crate) personal: Personal,
     /// Request fields that are in every key of the scope.
     pub(crate) keyed: &'a [HeaderName],
@@ -60,7 +64,7 @@ pub(crate) fn judge(
     if about.head {
         return Err(NotStoredReason::Head);
     }
-    if !accepts(rules, about.status) {
+    if !(accepts(rules, about.status) || about.part) {
         return Err(NotStoredReason::Status);
     }
     if facts.event_stream {
@@ -85,6 +89,9 @@ pub(crate) fn judge(
 
     let initial_age = freshness::initial_age(&facts, about.now);
     let lifetime = freshness::lifetime(&facts, about.status, wishes, rules, about.now)?;
+    if about.posted && !freshness::is_explicit(&facts, about.now) {
+        return Err(NotStoredReason::NoLifetime);
+    }
 
     // RFC 9111 section 3.5: what makes an answer to an authorized request everybody's.
     let said = facts.said().clone();

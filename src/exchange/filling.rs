@@ -1,0 +1,143 @@
+//! Fills: the handler runs, its answer is judged, stored while it passes, or passed on.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_service::Service;
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderValue;
+use actix_web::http::{Method, StatusCode};
+
+use crate::engine::Found;
+use crate::exchange::answered::{Answered, judged_answer};
+use crate::exchange::fill::Fill;
+use crate::exchange::freshen::is_head_of;
+use crate::exchange::handler::{Exchanged, Layer, run};
+use crate::exchange::likeness::likeness;
+use crate::exchange::parts::Completion;
+use crate::exchange::preconditions::{add_validators, ask_for_range, take_conditions};
+use crate::exchange::respond;
+use crate::exchange::telling::{Forward, Forwarded, Outcome, Told};
+use crate::flight::Lead;
+use crate::policy::reuse::{Failure, Reuse};
+use crate::request::Asked;
+use crate::status::{FillReason, NotStoredReason};
+use crate::stored::response::StoredResponse;
+
+/// Runs the handler, and stores its answer if it may be; a stale one may serve where it fails.
+///
+/// `reuse` says what the stored response that was found is still good for; `range` is one that the handler is to see.
+pub(crate) async fn fill<S, B>(
+    layer: &Rc<Layer<S>>,
+    mut req: ServiceRequest,
+    asked: Asked,
+    found: Found,
+    reuse: Reuse,
+    range: Option<HeaderValue>,
+    lead: Option<Lead>,
+) -> Exchanged<B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let scope = &layer.scope;
+    let (engine, rules) = (&scope.engine, &scope.settings.rules);
+    let mut why = Forward::why(&found, reuse, engine.clock.at());
+    let fill = Fill {
+        scope: Arc::clone(scope),
+        url: scope.url_fence(&req, Some(&asked.key)),
+        flight: found.key(&asked.key).clone(),
+        asked,
+        stamp: found.stamp,
+        began: engine.clock.now(),
+        range,
+        lead,
+    };
+    let asked = &fill.asked;
+    let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale(_)));
+    let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
+    // Over HTTP/2 a body needs no field that announces it: what is not in the key the handler must not see.
+    if matches!(*req.method(), Method::GET | Method::HEAD) {
+        req.set_payload(Payload::None);
+    }
+    let validating = stale.as_ref().filter(|stored| add_validators(&mut req, stored));
+    let mut completing = None;
+    if let (Some(range), Some(conditions)) = (&fill.range, &conditions) {
+        ask_for_range(&mut req, range, conditions);
+    } else if rules.partial && stale.is_none() && *req.method() == Method::GET {
+        completing = Completion::find(engine, rules, &fill.flight, asked).await;
+    }
+    if let Some(completion) = &completing {
+        completion.ask(req.headers_mut());
+        why = Forward::Partial;
+    }
+    // An `Err` takes its request with it.
+    let spare = matches!(reuse, Reuse::Stale(stand_in) if stand_in.serves()).then(|| likeness(scope, &req));
+    let reason = match asked.personal.reason() {
+        Some(bypass) => FillReason::Bypass(bypass),
+        None if stale.is_some() => FillReason::Refresh,
+        None => FillReason::Miss,
+    };
+
+    let (mut answer, wishes) = run(layer, req, reason).await;
+
+    let failure = failure(&answer);
+    if let (Some(spare), Some((failure, status))) = (spare, failure) {
+        engine.note_failure(&fill.flight, fill.began.at, failure);
+        // It may have been invalidated while the handler ran.
+        let still = engine.find(&asked.key, spare.headers()).await.stored;
+        let now = engine.clock.at();
+        let serves = |stored: &Arc<StoredResponse>| asked.judge(stored, rules, now).serves_for(failure);
+        if let Some(stale) = still.filter(serves) {
+            fill.release();
+            let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
+            let answer = respond::answer(scope, req.method(), conditions.as_ref(), &stale);
+            let told = Told { outcome: Outcome::StandIn(Forwarded { why, status }), key: &asked.key };
+            return Ok(respond::from_stored(scope, req, &stale, stale.age(now), answer, told));
+        }
+    }
+    if matches!(failure, Some((Failure::Unreachable, _)))
+        && !rules.if_unreachable.is_zero()
+        && stale.as_ref().is_some_and(|stored| stored.freshness.must_revalidate)
+        && let Ok(response) = &mut answer
+    {
+        // RFC 9111 section 5.2.2.2: what is stored must not be used, and nothing else is to be had.
+        *response.response_mut().status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    }
+    match answer {
+        Ok(response) => {
+            let validated = match response.status() {
+                StatusCode::NOT_MODIFIED => validating,
+                StatusCode::OK if asked.head && rules.to_the_letter => {
+                    stale.as_ref().filter(|stored| is_head_of(stored, response.headers()))
+                }
+                _ => None,
+            };
+            let answered = Answered::of(response, validated.map(Arc::as_ref), completing, why);
+            Ok(judged_answer(fill, answered, wishes, found.varies.as_deref(), conditions.as_ref()))
+        }
+        Err(error) => {
+            fill.refuse(NotStoredReason::HandlerError);
+            Err(error)
+        }
+    }
+}
+
+/// Whether a run failed in a way that a stale answer may stand in for (RFC 5861 section 4, RFC 9111 section 4.2.4), and
+/// with what.
+fn failure<B>(answer: &Result<ServiceResponse<B>, Error>) -> Option<(Failure, StatusCode)> {
+    let (status, failed) = match answer {
+        Ok(response) => (response.status(), response.response().error().is_some()),
+        Err(error) => (error.as_response_error().status_code(), true),
+    };
+    let failure = match status.as_u16() {
+        502..=504 if failed => Failure::Unreachable,
+        500 | 502..=504 => Failure::Error,
+        // A layer that fails has no answer, whatever it calls that.
+        _ if answer.is_err() => Failure::Error,
+        _ => return None,
+    };
+    Some((failure, status))
+}

@@ -79,7 +79,8 @@ impl CacheConfigBuilder {
     /// A general shared cache, as a proxy has one: all that RFC 9111 allows and asks for is done, where the defaults are
     /// more careful. Default: off.
     ///
-    /// It obeys clients ([`obey_client`](Self::obey_client)), stores answers of [any status](Self::any_status), guesses
+    /// It obeys clients ([`obey_client`](Self::obey_client)), stores answers of [any status](Self::any_status) and to `QUERY`
+    /// (RFC 10008), stores parts ([`store_partial`](Self::store_partial)), guesses
     /// lifetimes ([`heuristic_ttl`](Self::heuristic_ttl)) and has no limit of its own for them, takes cookies for
     /// nothing special, stores `Set-Cookie` with its answer, adds no `ETag`, compares selecting fields by what they say
     /// ([`normalize_vary`](Self::normalize_vary)), and serves stale answers for a day while
@@ -100,6 +101,7 @@ impl CacheConfigBuilder {
             .cookies(CookiePolicy::Ignore)
             .set_cookie(SetCookiePolicy::Keep)
             .etag(EtagMode::Off)
+            .methods(Method::from_bytes(b"QUERY"))
             .normalize_vary()
             .store_partial()
             .stale_if_unreachable(Duration::from_secs(24 * 3600))

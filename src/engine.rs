@@ -30,8 +30,10 @@ pub(crate) struct Engine {
     pub(crate) flights: Arc<Flights>,
     /// Keys whose answers were not storable a moment ago: nobody queues for them.
     pub(crate) uncacheable: Recent,
-    /// Keys whose refresh failed a moment ago, or has just begun: their stale answers serve on.
+    /// Keys whose refresh failed a moment ago, or has just begun: no other one begins behind an answer.
     pub(crate) backing_off: Recent,
+    /// Keys whose run failed a moment ago.
+    failing: Recent,
     /// Those of them whose origin could not be reached.
     cut_off: Recent,
     /// Background refreshes under way.
@@ -70,6 +72,7 @@ impl Engine {
             flights: Arc::default(),
             uncacheable: Recent::default(),
             backing_off: Recent::default(),
+            failing: Recent::default(),
             cut_off: Recent::default(),
             refreshes: AtomicUsize::new(0),
             writes: AtomicUsize::new(0),
@@ -134,6 +137,7 @@ impl Engine {
     /// Remembers that a run failed: for a while its stale answer serves without another try.
     pub(crate) fn note_failure(&self, key: &CacheKey, now: Timestamp, failure: Failure) {
         self.backing_off.remember(key, now, BACK_OFF);
+        self.failing.remember(key, now, BACK_OFF);
         if failure == Failure::Unreachable {
             self.cut_off.remember(key, now, BACK_OFF);
         }
@@ -141,7 +145,7 @@ impl Engine {
 
     /// Whether a run failed a moment ago in a way that a stale answer may stand in for.
     pub(crate) fn failed_lately(&self, key: &CacheKey, now: Timestamp, stand_in: StandIn) -> bool {
-        stand_in.errors && self.backing_off.contains(key, now)
+        stand_in.errors && self.failing.contains(key, now)
             || stand_in.unreachable && self.cut_off.contains(key, now)
     }
 
@@ -149,6 +153,7 @@ impl Engine {
     pub(crate) fn forget_failures(&self, key: &CacheKey) {
         self.uncacheable.forget(key);
         self.backing_off.forget(key);
+        self.failing.forget(key);
         self.cut_off.forget(key);
     }
 

@@ -81,6 +81,8 @@ pub enum NotStoredReason {
     Head,
     /// The scope's store predicate said so.
     StorePredicate,
+    /// The handler confirmed an answer with another `ETag` than the stored one has (RFC 9111 section 4.3.4).
+    OtherValidator,
     /// A cache inside this one answered from its store; what the handler said of the answer is known there alone.
     Reused,
 }
@@ -177,6 +179,7 @@ impl NotStoredReason {
             Self::Nonce => "nonce",
             Self::Head => "head",
             Self::StorePredicate => "store-predicate",
+            Self::OtherValidator => "other-validator",
             Self::Reused => "reused",
         }
     }
@@ -206,6 +209,7 @@ impl NotStoredReason {
             Self::Nonce => "drop the nonce, or cache the page without the policy",
             Self::Head => "nothing: the next GET is stored, and HEAD is answered from it",
             Self::StorePredicate => "change CacheConfigBuilder::store_if",
+            Self::OtherValidator => "answer 304 with the ETag that was asked for, or with none",
             Self::Reused => "nothing: the inner cache keeps it; wrap once to have one cache",
         }
     }

@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::exchange::body::CacheBody;
 use crate::exchange::fill::{Admission, Fill};
-use crate::exchange::freshen::freshened;
+use crate::exchange::freshen::{confirms, freshened};
 use crate::exchange::parts::{self, Completion, Unjoinable};
 use crate::exchange::respond;
 use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed};
@@ -34,6 +34,8 @@ pub(crate) struct Answered<B> {
     failed: bool,
     /// The answer is about a stored body, and has none of its own.
     validates: bool,
+    /// It says that the stored answer holds, and names another one.
+    contradicts: bool,
     forwarded: Forwarded,
 }
 
@@ -49,7 +51,12 @@ impl<B: MessageBody + 'static> Answered<B> {
         let forwarded = Forwarded { why, status: response.status() };
         let failed = response.response().error().is_some();
         let (req, response) = response.into_parts();
+        let contradicts = validated.is_some_and(|stored| !confirms(stored, response.headers()));
         let (head, received) = match (validated, completing) {
+            // What it says of the other one is nobody's.
+            (Some(stored), _) if contradicts => {
+                (freshened(stored, &HeaderMap::new()), Received::Stored(stored.body.clone()))
+            }
             (Some(stored), _) => {
                 (freshened(stored, response.headers()), Received::Stored(stored.body.clone()))
             }
@@ -60,7 +67,7 @@ impl<B: MessageBody + 'static> Answered<B> {
                 (head, Received::Body(body))
             }
         };
-        Self { req, head, received, failed, validates: validated.is_some(), forwarded }
+        Self { req, head, received, failed, validates: validated.is_some(), contradicts, forwarded }
     }
 }
 
@@ -88,7 +95,8 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
     conditions: Option<&HeaderMap>,
 ) -> ServiceResponse<CacheBody<B>> {
     let scope = Arc::clone(&fill.scope);
-    let Answered { req, mut head, received, failed, validates, forwarded } = answered;
+    let Answered { req, mut head, received, failed, validates, contradicts, forwarded } = answered;
+    let now = scope.engine.clock.now();
     let about = Circumstances {
         status: head.status(),
         failed,
@@ -97,10 +105,12 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
         part: fill.range.is_some() && parts::is_part(head.status(), head.headers()),
         personal: fill.asked.personal,
         keyed: &scope.settings.vary,
-        now: scope.engine.clock.now().unix,
+        delay: now.at.since(fill.began.at),
+        now: now.unix,
     };
     let key = fill.asked.key.clone();
     let admitted = match judge(&scope, &head, &mut wishes, about) {
+        Ok(_) if contradicts => Err(fill.refuse(NotStoredReason::OtherValidator)),
         Ok(_) if received.is_longer_than(scope.settings.rules.body_limit) => {
             Err(fill.refuse(NotStoredReason::BodyTooLarge))
         }

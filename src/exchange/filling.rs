@@ -12,6 +12,7 @@ use actix_web::http::{Method, StatusCode};
 
 use crate::engine::Found;
 use crate::exchange::answered::{Answered, judged_answer};
+use crate::exchange::body::CacheBody;
 use crate::exchange::fill::Fill;
 use crate::exchange::freshen::is_head_of;
 use crate::exchange::handler::{Exchanged, Layer, run};
@@ -19,7 +20,7 @@ use crate::exchange::likeness::likeness;
 use crate::exchange::parts::Completion;
 use crate::exchange::preconditions::{add_validators, ask_for_range, take_conditions};
 use crate::exchange::respond;
-use crate::exchange::telling::{Forward, Forwarded, Outcome, Told};
+use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed};
 use crate::flight::Lead;
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::Asked;
@@ -73,8 +74,12 @@ where
         completion.ask(req.headers_mut());
         why = Forward::Partial;
     }
+    let may_serve = matches!(reuse, Reuse::Stale(stand_in) if stand_in.serves());
+    // RFC 9111 section 5.2.2.2: what is stored must not be used, whatever happens.
+    let must_not_serve = !rules.if_unreachable.is_zero()
+        && stale.as_ref().is_some_and(|stored| stored.freshness.must_revalidate);
     // An `Err` takes its request with it.
-    let spare = matches!(reuse, Reuse::Stale(stand_in) if stand_in.serves()).then(|| likeness(scope, &req));
+    let spare = (may_serve || must_not_serve).then(|| likeness(scope, &req));
     let reason = match asked.personal.reason() {
         Some(bypass) => FillReason::Bypass(bypass),
         None if stale.is_some() => FillReason::Refresh,
@@ -83,28 +88,36 @@ where
 
     let (mut answer, wishes) = run(layer, req, reason).await;
 
-    let failure = failure(&answer);
-    if let (Some(spare), Some((failure, status))) = (spare, failure) {
+    if let (Some((failure, status)), true) = (failure(&answer), stale.is_some()) {
         engine.note_failure(&fill.flight, fill.began.at, failure);
-        // It may have been invalidated while the handler ran.
-        let still = engine.find(&asked.key, spare.headers()).await.stored;
-        let now = engine.clock.at();
-        let serves = |stored: &Arc<StoredResponse>| asked.judge(stored, rules, now).serves_for(failure);
-        if let Some(stale) = still.filter(serves) {
-            fill.release();
-            let req = answer.map_or_else(|_| spare.into_parts().0, |response| response.into_parts().0);
-            let answer = respond::answer(scope, req.method(), conditions.as_ref(), &stale);
-            let told = Told { outcome: Outcome::StandIn(Forwarded { why, status }), key: &asked.key };
-            return Ok(respond::from_stored(scope, req, &stale, stale.age(now), answer, told));
+        if let Some(spare) = spare.as_ref().filter(|_| may_serve) {
+            // It may have been invalidated while the handler ran.
+            let still = engine.find(&asked.key, spare.headers()).await.stored;
+            let now = engine.clock.at();
+            let serves = |stored: &Arc<StoredResponse>| asked.judge(stored, rules, now).serves_for(failure);
+            if let Some(stale) = still.filter(serves) {
+                fill.release();
+                let req = answer.map_or_else(|_| spare.request().clone(), |response| response.into_parts().0);
+                let answer = respond::answer(scope, req.method(), conditions.as_ref(), &stale);
+                let told = Told { outcome: Outcome::StandIn(Forwarded { why, status }), key: &asked.key };
+                return Ok(respond::from_stored(scope, req, &stale, stale.age(now), answer, told));
+            }
         }
-    }
-    if matches!(failure, Some((Failure::Unreachable, _)))
-        && !rules.if_unreachable.is_zero()
-        && stale.as_ref().is_some_and(|stored| stored.freshness.must_revalidate)
-        && let Ok(response) = &mut answer
-    {
-        // RFC 9111 section 5.2.2.2: what is stored must not be used, and nothing else is to be had.
-        *response.response_mut().status_mut() = StatusCode::GATEWAY_TIMEOUT;
+        if failure == Failure::Unreachable && must_not_serve {
+            match &mut answer {
+                Ok(response) => *response.response_mut().status_mut() = StatusCode::GATEWAY_TIMEOUT,
+                Err(error) => {
+                    let reason = fill.refuse(NotStoredReason::HandlerError);
+                    let mut response = error.error_response().map_body(|_, body| CacheBody::boxed_body(body));
+                    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+                    tell_passed(scope, response.headers_mut(), None, why, reason.name());
+                    if let Some(spare) = spare {
+                        return Ok(ServiceResponse::new(spare.into_parts().0, response));
+                    }
+                    return answer.map(|response| response.map_body(|_, body| CacheBody::pass(body)));
+                }
+            }
+        }
     }
     match answer {
         Ok(response) => {

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::head;
+use crate::policy::etag;
 use crate::stored::response::StoredResponse;
 
 /// Whether a field tells what the bytes of a body are: those of a stored one are not changed by its news (RFC 9111
@@ -40,6 +41,14 @@ pub(crate) fn freshened(stored: &StoredResponse, news: &HeaderMap) -> HttpRespon
         headers.append(name.clone(), value.clone());
     }
     response
+}
+
+/// Whether a 304 is about what is stored (RFC 9111 section 4.3.4): one with another tag is about something else.
+pub(crate) fn confirms(stored: &StoredResponse, news: &HeaderMap) -> bool {
+    match (stored.etag(), news.get(header::ETAG)) {
+        (Some(known), Some(told)) => etag::weak_eq(known, told.as_bytes()),
+        _ => true,
+    }
 }
 
 /// Whether the answer to a HEAD is about what is stored (RFC 9111 section 4.3.5).

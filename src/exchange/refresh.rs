@@ -33,15 +33,18 @@ impl Refresh {
     pub(crate) fn claim(scope: &Scope, key: &CacheKey) -> Option<Self> {
         let engine = &scope.engine;
         let now = engine.clock.at();
-        if engine.refreshes.load(Relaxed) >= MOST_REFRESHES || engine.backing_off.contains(key, now) {
+        if engine.backing_off.contains(key, now) {
             return None;
         }
+        let one_more = |under_way| (under_way < MOST_REFRESHES).then_some(under_way + 1);
+        engine.refreshes.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        let mut refresh = Self { engine: Arc::clone(engine), lead: None };
         match engine.flights.join(key, now, scope.settings.coalescing.limits, None) {
             Role::Lead(lead) => {
                 // Success forgets it again; failure, panic and hanging need nobody to remember.
                 engine.backing_off.remember(key, now, BACK_OFF);
-                engine.refreshes.fetch_add(1, Relaxed);
-                Some(Self { engine: Arc::clone(engine), lead: Some(lead) })
+                refresh.lead = Some(lead);
+                Some(refresh)
             }
             Role::Follow(_) | Role::Crowded => None,
         }

@@ -1,6 +1,6 @@
 //! The client's own conditions, answered from a whole stored response (RFC 9110 sections 13 and 14).
 
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 
 use crate::policy::range::{self, RangeAnswer};
@@ -35,7 +35,7 @@ pub(crate) fn evaluate(fields: &HeaderMap, method: &Method, stored: &StoredRespo
     }
     // RFC 9110 section 14.2: Range is for GET alone. A part was cut as it was asked for.
     let ranged = *method == Method::GET && stored.status() == StatusCode::OK;
-    let Some(range) = fields.get(header::RANGE).filter(|_| ranged) else {
+    let Some(range) = only(fields, &header::RANGE).filter(|_| ranged) else {
         return Answer::Whole;
     };
     if !range_applies(fields, stored, now) {
@@ -58,7 +58,7 @@ fn not_modified(fields: &HeaderMap, stored: &StoredResponse, now: i64) -> bool {
     let date = |value: &HeaderValue| date::parse(value.as_bytes(), now);
     // RFC 9111 section 4.3.2: without Last-Modified, its Date says when the response was surely not older.
     let made = || stored.header(header::DATE.as_str()).and_then(date);
-    match fields.get(header::IF_MODIFIED_SINCE).and_then(date) {
+    match only(fields, &header::IF_MODIFIED_SINCE).and_then(date) {
         Some(since) => stored.freshness.last_modified.or_else(made).is_some_and(|modified| modified <= since),
         None => false,
     }
@@ -66,7 +66,19 @@ fn not_modified(fields: &HeaderMap, stored: &StoredResponse, now: i64) -> bool {
 
 /// Whether the `Range` beside an `If-Range` holds for what is stored (RFC 9110 section 13.1.5).
 pub(crate) fn range_applies(fields: &HeaderMap, stored: &StoredResponse, now: i64) -> bool {
-    fields.get(header::IF_RANGE).is_none_or(|value| {
-        etag::if_range_matches(value.as_bytes(), stored.etag(), stored.freshness.last_modified, now)
-    })
+    if !fields.contains_key(header::IF_RANGE) {
+        return true;
+    }
+    // RFC 9110 section 8.8.2.2: what was changed in the second in which it was sent may have changed again.
+    let sent = stored.header(header::DATE.as_str()).and_then(|date| date::parse(date.as_bytes(), now));
+    let modified =
+        stored.freshness.last_modified.filter(|modified| sent.is_some_and(|sent| *modified < sent));
+    only(fields, &header::IF_RANGE)
+        .is_some_and(|value| etag::if_range_matches(value.as_bytes(), stored.etag(), modified, now))
+}
+
+/// The one line of a field that is no list; several are as if there was none.
+fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut lines = fields.get_all(name);
+    lines.next().filter(|_| lines.next().is_none())
 }

@@ -22,8 +22,8 @@ pub(crate) fn none_match<'a>(mut lines: impl Iterator<Item = &'a [u8]>, current:
 
 /// Whether If-Range is true, so that the Range beside it holds (RFC 9110 §13.1.5).
 ///
-/// A date has to be Last-Modified itself, not a later one; whether Last-Modified is a strong
-/// validator at all (RFC 9110 §8.8.2.2) is the caller's to judge.
+/// A date has to be Last-Modified itself, not a later one; the caller gives that only where it is a strong validator
+/// (RFC 9110 §8.8.2.2).
 pub(crate) fn if_range_matches(
     value: &[u8],
     etag: Option<&[u8]>,
@@ -49,7 +49,7 @@ fn strong_eq(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Whether two entity tags are the same, weak or strong (RFC 9110 §8.8.3.2).
-fn weak_eq(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn weak_eq(a: &[u8], b: &[u8]) -> bool {
     opaque_tag(a) == opaque_tag(b)
 }
 

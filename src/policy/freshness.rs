@@ -9,10 +9,11 @@ use crate::policy::facts::ResponseFacts;
 use crate::policy::rules::{Rules, ScopeTtl, Wishes};
 use crate::status::NotStoredReason;
 
-/// `corrected_initial_age` of RFC 9111 section 4.2.3, in a cache next to its origin: no response delay to add.
-pub(crate) fn initial_age(facts: &ResponseFacts, now: i64) -> Duration {
+/// `corrected_initial_age` of RFC 9111 section 4.2.3; `delay` is how long the answer took to come.
+pub(crate) fn initial_age(facts: &ResponseFacts, delay: Duration, now: i64) -> Duration {
     let apparent = facts.date.map_or(0, |date| now.saturating_sub(date).max(0));
-    Duration::from_secs(u64::from(facts.age).max(u64::try_from(apparent).unwrap_or(0)))
+    let apparent = Duration::from_secs(u64::try_from(apparent).unwrap_or(0));
+    apparent.max(Duration::from_secs(u64::from(facts.age)).saturating_add(delay))
 }
 
 /// The freshness lifetime, counted from age zero; one that is over is given only where validation can be of use.
@@ -21,9 +22,9 @@ pub(crate) fn lifetime(
     status: StatusCode,
     wishes: &Wishes,
     rules: &Rules,
+    initial_age: Duration,
     now: i64,
 ) -> Result<Duration, NotStoredReason> {
-    let initial_age = initial_age(facts, now);
     let can_be_validated = rules.to_the_letter && (facts.has_etag || facts.last_modified.is_some());
     // A lifetime of ours counts from now; one the answer gives counts from when it was made.
     let of_ours = |ttl: Duration| initial_age.saturating_add(ttl.min(rules.max_ttl));
@@ -107,10 +108,9 @@ fn explicit(facts: &ResponseFacts, now: i64) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     let of_seconds = |seconds| Duration::from_secs(u64::from(seconds));
-    if let Some(targeted) = &facts.targeted {
-        return lifetime(targeted).map(of_seconds);
-    }
-    if let Some(seconds) = lifetime(&facts.cache) {
+    // One that gives no lifetime leaves that of the others, which may be short for a reason.
+    let targeted = facts.targeted.as_ref().and_then(lifetime);
+    if let Some(seconds) = targeted.or_else(|| lifetime(&facts.cache)) {
         return Some(of_seconds(seconds));
     }
     // RFC 9111 section 5.3: measured from the answer's own Date, or from its receipt.

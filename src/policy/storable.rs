@@ -38,6 +38,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) personal: Personal,
     /// Request fields that are in every key of the scope.
     pub(crate) keyed: &'a [HeaderName],
+    /// From the request to the answer.
+    pub(crate) delay: Duration,
     pub(crate) now: i64,
 }
 
@@ -87,8 +89,10 @@ pub(crate) fn judge(
         return Err(NotStoredReason::Status);
     }
 
-    let initial_age = freshness::initial_age(&facts, about.now);
-    let lifetime = freshness::lifetime(&facts, about.status, wishes, rules, about.now)?;
+    // An application in the same process dates its answers when they are done.
+    let delay = if rules.to_the_letter { about.delay } else { Duration::ZERO };
+    let initial_age = freshness::initial_age(&facts, delay, about.now);
+    let lifetime = freshness::lifetime(&facts, about.status, wishes, rules, initial_age, about.now)?;
     if about.posted && !freshness::is_explicit(&facts, about.now) {
         return Err(NotStoredReason::NoLifetime);
     }

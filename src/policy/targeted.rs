@@ -12,40 +12,47 @@ pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Respons
     let members: Dictionary = Parser::new(&joined).parse().ok()?;
     let mut found = ResponseDirectives::default();
     for (name, member) in &members {
-        let ListEntry::Item(item) = member else { return None };
         match name.as_str() {
-            "no-store" => found.no_store = flag(&item.bare_item)?,
-            "private" => found.private = reach(&item.bare_item)?,
-            "public" => found.public = flag(&item.bare_item)?,
-            "no-cache" => found.no_cache = reach(&item.bare_item)?,
-            "must-revalidate" => found.must_revalidate = flag(&item.bare_item)?,
-            "must-understand" => found.must_understand = flag(&item.bare_item)?,
-            "proxy-revalidate" => found.proxy_revalidate = flag(&item.bare_item)?,
-            "max-age" => found.max_age = Some(seconds(&item.bare_item)?),
-            "s-maxage" => found.s_maxage = Some(seconds(&item.bare_item)?),
-            "stale-while-revalidate" => found.stale_while_revalidate = Some(seconds(&item.bare_item)?),
-            "stale-if-error" => found.stale_if_error = Some(seconds(&item.bare_item)?),
+            "no-store" => found.no_store = flag(member)?,
+            "private" => found.private = reach(member)?,
+            "public" => found.public = flag(member)?,
+            "no-cache" => found.no_cache = reach(member)?,
+            "must-revalidate" => found.must_revalidate = flag(member)?,
+            "must-understand" => found.must_understand = flag(member)?,
+            "proxy-revalidate" => found.proxy_revalidate = flag(member)?,
+            "max-age" => found.max_age = Some(seconds(member)?),
+            "s-maxage" => found.s_maxage = Some(seconds(member)?),
+            "stale-while-revalidate" => found.stale_while_revalidate = Some(seconds(member)?),
+            "stale-if-error" => found.stale_if_error = Some(seconds(member)?),
             _ => {}
         }
     }
     (!members.is_empty()).then_some(found)
 }
 
-fn flag(value: &BareItem) -> Option<bool> {
-    match value {
+/// What no list of its own is.
+fn bare(member: &ListEntry) -> Option<&BareItem> {
+    match member {
+        ListEntry::Item(item) => Some(&item.bare_item),
+        ListEntry::InnerList(_) => None,
+    }
+}
+
+fn flag(member: &ListEntry) -> Option<bool> {
+    match bare(member)? {
         BareItem::Boolean(flag) => Some(*flag),
         _ => None,
     }
 }
 
 /// `no-cache` and `private` are flags here too: no form of a dictionary names fields.
-fn reach(value: &BareItem) -> Option<Reach> {
-    flag(value).map(|said| if said { Reach::Whole } else { Reach::Nothing })
+fn reach(member: &ListEntry) -> Option<Reach> {
+    flag(member).map(|said| if said { Reach::Whole } else { Reach::Nothing })
 }
 
 /// Delta-seconds saturate (RFC 9111 section 1.2.2); negative ones are none.
-fn seconds(value: &BareItem) -> Option<u32> {
-    match value {
+fn seconds(member: &ListEntry) -> Option<u32> {
+    match bare(member)? {
         BareItem::Integer(seconds) => {
             let seconds = u64::try_from(i64::from(*seconds)).ok()?;
             Some(u32::try_from(seconds).unwrap_or(DELTA_MAX).min(DELTA_MAX))

@@ -10,6 +10,8 @@ use crate::status::NotStoredReason;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Names {
     Some(Vec<HeaderName>),
+    /// More than anybody can key.
+    Many,
     /// `*`, or something that is not a field name: the answer fits no other request.
     Any,
 }
@@ -22,6 +24,8 @@ impl Default for Names {
 
 /// More selecting fields than these, and variants would hardly ever meet.
 const MOST_NAMES: usize = 8;
+/// So many are compared with each other; those that are keyed anyway are among them.
+const MOST_READ: usize = 64;
 
 impl Names {
     pub(crate) fn add_field(&mut self, value: &[u8]) {
@@ -44,7 +48,11 @@ impl Names {
         if let Self::Some(names) = self
             && !names.contains(&name)
         {
-            names.push(name);
+            if names.len() < MOST_READ {
+                names.push(name);
+            } else {
+                *self = Self::Many;
+            }
         }
     }
 
@@ -56,8 +64,10 @@ impl Names {
         keyed: &[HeaderName],
         rules: &Rules,
     ) -> Result<Vec<HeaderName>, NotStoredReason> {
-        let Self::Some(mut names) = self else {
-            return Err(NotStoredReason::VaryAny);
+        let mut names = match self {
+            Self::Some(names) => names,
+            Self::Many => return Err(NotStoredReason::VaryTooMuch),
+            Self::Any => return Err(NotStoredReason::VaryAny),
         };
         names.retain(|name| !keyed.contains(name));
         let personal = |name: &HeaderName| match name.as_str() {

@@ -21,32 +21,13 @@ use actix_web::web::Bytes;
 use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, rt, web};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use support::{Reply, Runs, Server, request, reset, until};
+use support::{Gate, Reply, Runs, Server, request, reset, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Nobody who waits for this long ends within a test: who is answered was woken.
 const FOR_EVER: Duration = Duration::from_secs(600);
-
-/// A door that a handler waits at.
-#[derive(Clone)]
-struct Gate(Arc<Semaphore>);
-
-impl Gate {
-    fn shut() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
-    }
-
-    fn open(&self) {
-        self.0.add_permits(1 << 24);
-    }
-
-    async fn pass(&self) {
-        self.0.acquire().await.unwrap().forget();
-    }
-}
 
 /// Lets nobody through until so many stand before it at once.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use actix_web::dev::{AppConfig, ServerHandle};
 use actix_web::{Error, HttpServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// An actix server on a free port of the loopback; stopped when dropped.
 pub struct Server {
@@ -220,6 +221,35 @@ impl Runs {
 
     pub fn count(&self) -> usize {
         self.0.load(SeqCst)
+    }
+}
+
+/// A door that a handler waits at.
+#[derive(Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    pub fn shut() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub fn opened() -> Self {
+        let gate = Self::shut();
+        gate.open();
+        gate
+    }
+
+    pub fn open(&self) {
+        self.0.add_permits(1 << 24);
+    }
+
+    /// Shuts it again, for those who come from now on.
+    pub fn close(&self) {
+        self.0.forget_permits(usize::MAX);
+    }
+
+    pub async fn pass(&self) {
+        self.0.acquire().await.unwrap().forget();
     }
 }
 

@@ -84,6 +84,11 @@ impl Engine {
     /// Looks up without waiting; `None` if the storage cannot.
     pub(crate) fn find_now(&self, key: &CacheKey, request: &HeaderMap) -> Option<Found> {
         let mut lookup = self.storage.get_now(key)?;
+        // Nearly all hits are here already: the walk is for the others.
+        if let Some(response) = lookup.entry.as_deref().and_then(Entry::response) {
+            let stored = Some(Arc::clone(response));
+            return Some(Found { stored, varies: None, at: None, stamp: lookup.stamp });
+        }
         let mut walk = Walk::new(lookup.stamp, request);
         for _ in 0..MOST_STEPS {
             let Some(next) = walk.follow(lookup) else { break };

@@ -135,7 +135,7 @@ where
         let conditions = asked.fields.conditional.then(|| req.headers());
         let answer = respond::answer(scope, req.method(), conditions, stored);
         let (req, _) = req.into_parts();
-        let told = Told { outcome: Outcome::Hit, key: &asked.key };
+        let told = Told { outcome: Outcome::Hit, key: Some(&asked.key) };
         let response = respond::from_stored(scope, req, stored, age, answer, told);
         asked.key.recycle();
         CacheFuture(Kind::Ready(Some(response)))

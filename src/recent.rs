@@ -1,6 +1,7 @@
 //! Keys remembered for a short while, in bounded number.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::key::CacheKey;
 #[derive(Default)]
 pub(crate) struct Recent {
     until: Mutex<HashMap<u64, Timestamp>>,
+    /// Whether there is anything in it; mostly there is not, and nobody has to lock for that.
+    any: AtomicBool,
 }
 
 impl Recent {
@@ -28,14 +31,19 @@ impl Recent {
             }
         }
         until.insert(key.hash64(), now.plus(span));
+        self.any.store(true, Relaxed);
     }
 
     pub(crate) fn contains(&self, key: &CacheKey, now: Timestamp) -> bool {
-        self.lock().get(&key.hash64()).is_some_and(|end| *end > now)
+        self.any.load(Relaxed) && self.lock().get(&key.hash64()).is_some_and(|end| *end > now)
     }
 
     pub(crate) fn forget(&self, key: &CacheKey) {
-        self.lock().remove(&key.hash64());
+        if self.any.load(Relaxed) {
+            let mut until = self.lock();
+            until.remove(&key.hash64());
+            self.any.store(!until.is_empty(), Relaxed);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Timestamp>> {

@@ -25,6 +25,11 @@ impl Scope {
         Self { settings, engine, said: Said::default() }
     }
 
+    /// Whether answers tell the keys of their requests.
+    pub(crate) fn shows_key(&self) -> bool {
+        self.settings.cache_status.as_ref().is_some_and(|status| status.shows_key)
+    }
+
     pub(crate) fn say_bypass(&self, reason: BypassReason) {
         self.said.bypass(reason, self.settings.namespace.parts());
     }

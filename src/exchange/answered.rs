@@ -108,7 +108,7 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
         delay: now.at.since(fill.began.at),
         now: now.unix,
     };
-    let key = fill.asked.key.clone();
+    let key = scope.shows_key().then(|| fill.asked.key.clone());
     let admitted = match judge(&scope, &head, &mut wishes, about) {
         Ok(_) if contradicts => Err(fill.refuse(NotStoredReason::OtherValidator)),
         Ok(_) if received.is_longer_than(scope.settings.rules.body_limit) => {
@@ -122,11 +122,11 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
     };
     match admitted {
         Ok(admission) => {
-            let told = Told { outcome: Outcome::Stored(forwarded), key: &key };
+            let told = Told { outcome: Outcome::Stored(forwarded), key: key.as_ref() };
             stored_answer(&scope, req, head, received, conditions, admission, told)
         }
         Err(reason) => {
-            tell_passed(&scope, head.headers_mut(), Some(&key), forwarded.why, reason.name());
+            tell_passed(&scope, head.headers_mut(), key.as_ref(), forwarded.why, reason.name());
             ServiceResponse::new(req, head.set_body(received.passed()))
         }
     }

@@ -1,6 +1,5 @@
 //! Response bodies: passed on, replayed, or passed on while a bounded copy is kept.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::exchange::behind;
 use crate::exchange::fill::Admission;
-use crate::exchange::pieces::{BodyError, SLICE, next_slice};
+use crate::exchange::pieces::{BodyError, Pieces, SLICE};
 use crate::status::NotStoredReason;
 
 pin_project! {
@@ -35,7 +34,7 @@ pin_project! {
         Pass { #[pin] body: B },
         Whole { bytes: Bytes },
         None,
-        Pieces { pieces: VecDeque<Bytes>, len: u64 },
+        Pieces { pieces: Box<Pieces> },
         Piped { size: BodySize, pipe: mpsc::UnboundedReceiver<Piece> },
         Teed { tee: Box<Tee> },
         Boxed { body: BoxBody },
@@ -58,8 +57,7 @@ impl<B> CacheBody<B> {
 
     /// Several pieces, one after the other.
     pub(crate) fn pieces(pieces: Vec<Bytes>) -> Self {
-        let len = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self { kind: Kind::Pieces { pieces: pieces.into(), len } }
+        Self { kind: Kind::Pieces { pieces: Box::new(Pieces::new(pieces)) } }
     }
 
     pub(crate) fn boxed_body(body: BoxBody) -> Self {
@@ -95,7 +93,7 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
             Kind::Pass { body } => body.size(),
             Kind::Whole { bytes } => BodySize::Sized(bytes.len() as u64),
             Kind::None => BodySize::None,
-            Kind::Pieces { len, .. } => BodySize::Sized(*len),
+            Kind::Pieces { pieces } => pieces.size(),
             Kind::Piped { size, .. } => *size,
             Kind::Teed { tee } => tee.capture.size,
             Kind::Boxed { body } => body.size(),
@@ -110,7 +108,7 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
                 return Poll::Ready((!chunk.is_empty()).then_some(Ok(chunk)));
             }
             KindProjection::None => return Poll::Ready(None),
-            KindProjection::Pieces { pieces, .. } => return Poll::Ready(next_slice(pieces).map(Ok)),
+            KindProjection::Pieces { pieces } => return Poll::Ready(pieces.next().map(Ok)),
             KindProjection::Teed { tee } => return tee.poll_next(cx),
             KindProjection::Boxed { body } => return Pin::new(body).poll_next(cx).map_err(Into::into),
             KindProjection::Piped { pipe, .. } => ready!(pipe.poll_recv(cx)),

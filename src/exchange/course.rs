@@ -259,7 +259,7 @@ fn hit<B>(
     let conditions = asked.fields.conditional.then(|| req.headers());
     let answer = respond::answer(scope, req.method(), conditions, stored);
     let age = stored.age(scope.engine.clock.at());
-    let told = Told { outcome, key: &asked.key };
+    let told = Told { outcome, key: Some(&asked.key) };
     respond::from_stored(scope, req.into_parts().0, stored, age, answer, told)
 }
 

@@ -91,9 +91,12 @@ impl Fill {
         let names = united(verdict.vary, known.filter(|known| *known.key() == base));
         let by = Selector { names, normalised: settings.normalised };
         let at = if by.names.is_empty() { base.clone() } else { selected(&base, &by, request) };
-        let language =
-            selecting::spoken(headers.get_all(header::CONTENT_LANGUAGE).map(HeaderValue::as_bytes));
-        let in_language = language.and_then(|language| spoken_in(&language, &base, &by, request));
+        let in_language = if by.normalised {
+            let lines = headers.get_all(header::CONTENT_LANGUAGE).map(HeaderValue::as_bytes);
+            selecting::spoken(lines).and_then(|language| spoken_in(&language, &base, &by, request))
+        } else {
+            None
+        };
         // A part has a key of its own beside the whole; the last one is found without its range.
         let range = self.range.as_ref().filter(|_| status == StatusCode::PARTIAL_CONTENT);
         let (at, aliases) = match range {

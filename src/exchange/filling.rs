@@ -99,7 +99,8 @@ where
                 fill.release();
                 let req = answer.map_or_else(|_| spare.request().clone(), |response| response.into_parts().0);
                 let answer = respond::answer(scope, req.method(), conditions.as_ref(), &stale);
-                let told = Told { outcome: Outcome::StandIn(Forwarded { why, status }), key: &asked.key };
+                let told =
+                    Told { outcome: Outcome::StandIn(Forwarded { why, status }), key: Some(&asked.key) };
                 return Ok(respond::from_stored(scope, req, &stale, stale.age(now), answer, told));
             }
         }

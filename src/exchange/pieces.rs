@@ -13,32 +13,51 @@ pub(crate) type BodyError = Box<dyn StdError>;
 /// A chunk is copied whole into the connection's write buffer: larger ones would cost memory and the first byte time.
 pub(crate) const SLICE: usize = 1 << 20;
 
-/// The next bytes of a list of pieces, none of them empty.
-pub(crate) fn next_slice(pieces: &mut VecDeque<Bytes>) -> Option<Bytes> {
-    loop {
-        let piece = pieces.front_mut()?;
-        let chunk = piece.split_to(piece.len().min(SLICE));
-        if piece.is_empty() {
-            pieces.pop_front();
-        }
-        if !chunk.is_empty() {
-            return Some(chunk);
+/// Stored bytes, one piece after the other.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    left: VecDeque<Bytes>,
+    len: u64,
+}
+
+impl Pieces {
+    pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
+        let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { left: pieces.into(), len }
+    }
+
+    /// Of all of them, sent or not.
+    pub(crate) fn size(&self) -> BodySize {
+        BodySize::Sized(self.len)
+    }
+
+    /// The next bytes; never none of them, which would end a chunked answer.
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let piece = self.left.front_mut()?;
+            let chunk = piece.split_to(piece.len().min(SLICE));
+            if piece.is_empty() {
+                self.left.pop_front();
+            }
+            if !chunk.is_empty() {
+                return Some(chunk);
+            }
         }
     }
 }
 
 /// A part that is stored, and what comes to complete it.
 pub(crate) struct Joined {
-    before: VecDeque<Bytes>,
+    before: Pieces,
     body: BoxBody,
-    after: VecDeque<Bytes>,
+    after: Pieces,
     len: u64,
 }
 
 impl Joined {
     /// The stored part stands before or after the body; both have `len` bytes.
     pub(crate) fn new(part: Bytes, is_before: bool, body: BoxBody, len: u64) -> Self {
-        let (part, none) = (VecDeque::from([part]), VecDeque::new());
+        let (part, none) = (Pieces::new(vec![part]), Pieces::default());
         let (before, after) = if is_before { (part, none) } else { (none, part) };
         Self { before, body, after, len }
     }
@@ -52,12 +71,12 @@ impl MessageBody for Joined {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if let Some(chunk) = next_slice(&mut self.before) {
+        if let Some(chunk) = self.before.next() {
             return Poll::Ready(Some(Ok(chunk)));
         }
         match ready!(Pin::new(&mut self.body).poll_next(cx)) {
             Some(chunk) => Poll::Ready(Some(chunk)),
-            None => Poll::Ready(next_slice(&mut self.after).map(Ok)),
+            None => Poll::Ready(self.after.next().map(Ok)),
         }
     }
 }

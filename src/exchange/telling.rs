@@ -83,8 +83,8 @@ impl Outcome {
 #[derive(Clone, Copy)]
 pub(crate) struct Told<'a> {
     pub(crate) outcome: Outcome,
-    /// The request's own key.
-    pub(crate) key: &'a CacheKey,
+    /// The request's own key, where it is told.
+    pub(crate) key: Option<&'a CacheKey>,
 }
 
 /// Writes the status fields; `headers` has none of that name. `ttl` is what is left of its lifetime, in seconds.
@@ -108,7 +108,7 @@ pub(crate) fn tell(
             }
             Outcome::Stored(forwarded) => format!("{}; stored", forward(forwarded, status)),
         };
-        append_cache_status(scope, headers, Some(told.key), &text);
+        append_cache_status(scope, headers, told.key, &text);
     }
 }
 

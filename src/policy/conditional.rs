@@ -18,7 +18,7 @@ pub(crate) enum Answer {
         last: u64,
     },
     /// 206 with several parts, each with its first and last byte.
-    Parts(Vec<(u64, u64)>),
+    Parts(Box<[(u64, u64)]>),
     /// 416.
     Unsatisfiable,
 }
@@ -44,7 +44,7 @@ pub(crate) fn evaluate(fields: &HeaderMap, method: &Method, stored: &StoredRespo
     match range::select(range.as_bytes(), stored.body().len() as u64) {
         RangeAnswer::Whole => Answer::Whole,
         RangeAnswer::Part { first, last } => Answer::Part { first, last },
-        RangeAnswer::Parts(parts) => Answer::Parts(parts),
+        RangeAnswer::Parts(parts) => Answer::Parts(parts.into()),
         RangeAnswer::Unsatisfiable => Answer::Unsatisfiable,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
 
-use crate::exchange::fields::{add_etag, dated, merged_vary, pack};
+use crate::fields::{add_etag, dated, merged_vary, pack};
 use crate::invalidation::Invalidation;
 use crate::policy::date;
 use crate::policy::reuse::{self, Reuse};

@@ -104,6 +104,7 @@ mod engine;
 mod exchange;
 mod extractor;
 mod fence;
+mod fields;
 mod flight;
 mod handle;
 mod head;

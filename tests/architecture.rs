@@ -61,7 +61,7 @@ const FLOORS: &[&str] = &[
     "scope.rs",
     // One exchange.
     "exchange/behind.rs",
-    "exchange/fields.rs",
+    "fields.rs",
     "exchange/fill.rs",
     "exchange/pieces.rs",
     "exchange/body.rs",

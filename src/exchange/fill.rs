@@ -11,8 +11,8 @@ use actix_web::web::Bytes;
 
 use crate::clock::{Now, Timestamp};
 use crate::engine::{Engine, selected, spoken_in};
-use crate::exchange::fields::{add_etag, merged_vary, pack, storable};
 use crate::fence::{FenceId, Stamp};
+use crate::fields::{add_etag, merged_vary, pack, storable};
 use crate::flight::{Landed, Landing, Lead};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
 use crate::policy::rules::Rules;

@@ -9,7 +9,6 @@ pub(crate) mod behind;
 pub(crate) mod body;
 pub(crate) mod bypass;
 pub(crate) mod course;
-pub(crate) mod fields;
 pub(crate) mod fill;
 pub(crate) mod filling;
 pub(crate) mod freshen;

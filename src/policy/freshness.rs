@@ -90,8 +90,11 @@ const HEURISTICALLY_CACHEABLE: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 4
 const LONGEST_GUESS: Duration = Duration::from_secs(24 * 3600);
 
 /// A tenth of the time between the last change and the answer (RFC 9111 section 4.2.2).
+///
+/// Not where it sets a cookie: nobody's session is handed round on a guess.
 fn heuristic(facts: &ResponseFacts, status: StatusCode, now: i64) -> Option<Duration> {
-    if !HEURISTICALLY_CACHEABLE.contains(&status.as_u16()) && !facts.said().public {
+    let is_cacheable = HEURISTICALLY_CACHEABLE.contains(&status.as_u16()) || facts.said().public;
+    if !is_cacheable || facts.sets_cookie {
         return None;
     }
     let unchanged = facts.date.unwrap_or(now).saturating_sub(facts.last_modified?);

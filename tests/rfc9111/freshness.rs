@@ -189,3 +189,11 @@ async fn nothing_is_guessed_where_a_lifetime_is_given_even_a_bad_one() {
         assert_eq!(lifetime(&answer).await, expected, "{name}: {value}");
     }
 }
+
+// RFC 9111 sections 4.2.2 and 7.3: nobody's session is handed round on a guess
+#[actix_web::test]
+async fn nothing_is_guessed_where_the_answer_sets_a_cookie() {
+    let changed = ok(&[("last-modified", &at(-1000)), ("set-cookie", "session=1")]);
+    assert_eq!(lifetime(&changed).await, 0);
+    assert_eq!(lifetime(&changed.with("cache-control", "max-age=60")).await, 60);
+}

@@ -118,6 +118,7 @@ mod query;
 mod recent;
 mod request;
 mod scope;
+mod setters;
 mod settings;
 mod status;
 pub mod storage;

@@ -72,21 +72,39 @@ enum Source {
 }
 
 impl CacheConfigBuilder {
-    /// A general shared cache, as a proxy has one: all that RFC 9111 allows and asks for is done, where the defaults are
+    /// A general shared cache, as a proxy has one: all that RFC 9111 asks for and allows is done, where the defaults are
     /// more careful. Default: off.
     ///
-    /// It obeys clients ([`obey_client`](Self::obey_client)), stores answers of [any status](Self::any_status) and to `QUERY`
-    /// (RFC 10008), stores parts ([`store_partial`](Self::store_partial)), guesses
-    /// lifetimes ([`heuristic_ttl`](Self::heuristic_ttl)) and has no limit of its own for them, takes cookies for
-    /// nothing special, stores `Set-Cookie` with its answer, adds no `ETag`, compares selecting fields by what they say
-    /// ([`normalize_vary`](Self::normalize_vary)), and serves stale answers for a day while
-    /// the origin cannot be reached ([`stale_if_unreachable`](Self::stale_if_unreachable)). Setters called after it change each of these.
+    /// It is made of setters, and those that are called after it change each of them:
     ///
-    /// And it takes answers at their word: a targeted field decides alone (RFC 9213 section 2.2); `no-cache`, and what
-    /// has no lifetime but a validator, is stored and validated on every use; `no-cache` and `private` with field names
-    /// keep back these fields only; `must-understand` lifts `no-store`.
+    /// * [`obey_client`](Self::obey_client);
+    /// * [`any_status`](Self::any_status), and [`methods`](Self::methods) with `QUERY` (RFC 10008);
+    /// * [`heuristic_ttl`](Self::heuristic_ttl), and a [`max_ttl`](Self::max_ttl) of a year;
+    /// * [`cookies`](Self::cookies) ignored, [`set_cookie`](Self::set_cookie) kept, no [`etag`](Self::etag) added;
+    /// * [`normalize_vary`](Self::normalize_vary) and [`store_partial`](Self::store_partial);
+    /// * [`stale_if_unreachable`](Self::stale_if_unreachable) for a day.
+    ///
+    /// And it takes answers at their word:
+    ///
+    /// * a targeted field decides alone (RFC 9213 section 2.2);
+    /// * `no-cache`, and what has no lifetime but a validator, is stored and validated on every use (RFC 9111 section
+    ///   5.2.2.4);
+    /// * `no-cache` and `private` with field names keep back these fields only (5.2.2.4, 5.2.2.7);
+    /// * `must-understand` lifts `no-store` (5.2.2.3);
+    /// * an answer to `POST` that gives its lifetime and names its own URL in `Content-Location` is stored for `GET` (RFC
+    ///   9110 section 9.3.3);
+    /// * the answer to a `HEAD` freshens what it agrees with (RFC 9111 section 4.3.5);
+    /// * the time that an answer took to come counts into its age (4.2.3).
     ///
     /// Not for an application that tells its users apart by cookies and does not say so in `Cache-Control`.
+    ///
+    /// ```
+    /// use actix_fast_cache::{CacheConfig, MemoryStorage};
+    ///
+    /// let shared = CacheConfig::builder(MemoryStorage::new()).rfc9111().cache_status("edge").build()?;
+    /// # drop(shared);
+    /// # Ok::<(), actix_fast_cache::ConfigError>(())
+    /// ```
     pub fn rfc9111(mut self) -> Self {
         let rules = &mut self.settings.rules;
         rules.to_the_letter = true;

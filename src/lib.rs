@@ -40,6 +40,7 @@
 //! # Where to look
 //!
 //! * [`FastCache`] is the layer, [`CacheConfig`] what it does: every setter states its default.
+//! * [`CacheConfigBuilder::rfc9111`] makes a general shared cache of it, as a proxy has one.
 //! * [`CacheControl`] is the handler's voice: lifetime, key, tags, invalidation, and why it runs.
 //! * [`CacheHandle`] is the same cache for background jobs.
 //! * [`storage`] is where entries are kept, and how to write a storage of your own.

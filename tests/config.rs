@@ -65,6 +65,7 @@ fn what_cannot_be_is_refused_with_the_setter_the_value_and_the_cure() {
         (refused(memory().status_header("x-cache", "HIT\n", "MISS")), "status_header", "HIT"),
         (refused(memory().cache_status("my cache")), "cache_status", "my cache"),
         (refused(memory().cache_status("")), "cache_status", ""),
+        (refused(memory().cache_status_key()), "cache_status_key", "a key"),
     ] {
         assert!(told.starts_with(&format!("CacheConfigBuilder::{setter} cannot take")), "{told}");
         assert!(told.contains(value), "{told}");

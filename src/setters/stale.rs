@@ -11,6 +11,12 @@ use crate::builder::CacheConfigBuilder;
 impl CacheConfigBuilder {
     /// How long a stale answer is served while it is refreshed behind it, where the answer does not say
     /// (RFC 5861 section 3). Default: zero, not at all.
+    ///
+    /// `must-revalidate`, `proxy-revalidate`, `s-maxage` and `no-cache` forbid it, as they forbid every stale answer
+    /// (RFC 9111 section 4.2.4): `s-maxage=60, stale-while-revalidate=30` is never served stale, `max-age=60,
+    /// stale-while-revalidate=30` is.
+    ///
+    /// One refresh runs for a key, and 64 at a time in all; after one that failed the next one waits 5 seconds.
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.settings.rules.while_revalidate = window;
         self

@@ -11,7 +11,7 @@ use actix_fast_cache::{
     CacheConfig, CacheConfigBuilder, CacheControl, CacheKey, Entry, FastCache, Invalidation, Lookup,
     ManualClock, MemoryStorage, Storage, StorageError,
 };
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use support::{Runs, Server, request, reset, until};
 use tokio::io::AsyncWriteExt;
@@ -142,7 +142,7 @@ async fn a_body_too_long_for_a_key_does_not_flush_what_its_method_reads() {
     assert_eq!((again.cache().as_str(), again.text().as_str()), ("HIT", "run 1"));
 }
 
-/// A memory storage whose invalidations wait at a gate.
+/// A memory storage whose invalidations, and whose checks of what was invalidated, wait at a gate.
 #[derive(Clone)]
 struct Gated {
     memory: MemoryStorage,
@@ -170,16 +170,29 @@ impl Storage for Gated {
     }
 
     async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
+        self.asked.add();
+        self.gate.acquire().await.unwrap().forget();
         self.memory.is_current(stamp, fences).await
     }
 }
 
+/// What a write leaves to do when its handler has succeeded.
+#[derive(Clone, Copy, PartialEq)]
+enum Left {
+    Url,
+    Queued,
+    /// Its answer is to be stored for GET, if nothing has overtaken it.
+    Posted,
+}
+
 /// A write that has succeeded drops what it made wrong, whether its client waits for that or not.
-async fn a_client_leaves_while(queued: bool) {
+async fn a_client_leaves_while(left: Left) {
     let gate = Arc::new(Semaphore::new(0));
     let storage = Gated { memory: MemoryStorage::new(), asked: Runs::new(), gate: Arc::clone(&gate) };
     let asked = storage.asked.clone();
-    let config = CacheConfig::builder(storage).storage_deadline(Duration::from_secs(600)).build().unwrap();
+    let builder = CacheConfig::builder(storage).storage_deadline(Duration::from_secs(600));
+    let builder = if left == Left::Posted { builder.rfc9111() } else { builder };
+    let config = builder.build().unwrap();
     let runs = Runs::new();
     let counted = runs.clone();
     let server = Server::start(1, move || {
@@ -187,13 +200,20 @@ async fn a_client_leaves_while(queued: bool) {
         let show = move |cache: CacheControl| {
             let run = runs.add();
             cache.tag("shown");
+            cache.ttl(Duration::from_secs(60));
             async move { format!("run {run}") }
         };
         let write = move |cache: CacheControl| async move {
-            if queued {
+            if left == Left::Queued {
                 cache.invalidate_on_success(Invalidation::tag("shown"));
             }
-            HttpResponse::new(StatusCode::OK)
+            let mut answer = HttpResponse::Ok();
+            if left == Left::Posted {
+                answer
+                    .insert_header(("content-location", "/a/x"))
+                    .insert_header(("cache-control", "max-age=60"));
+            }
+            answer.finish()
         };
         App::new().service(
             web::scope("/a")
@@ -206,14 +226,14 @@ async fn a_client_leaves_while(queued: bool) {
     server.get("/a/x", &[]).await;
     assert_eq!(server.get("/a/x", &[]).await.cache(), "HIT");
     let mut client = TcpStream::connect(server.addr).await.unwrap();
-    let target = if queued { "/a/y" } else { "/a/x" };
+    let target = if left == Left::Queued { "/a/y" } else { "/a/x" };
     client.write_all(&request("POST", target, &[], b"")).await.unwrap();
     until("the invalidation", || asked.count() == 1).await;
     reset(client);
     // Two round trips on the same worker: it has met the reset by then.
     server.get("/a/x", &[]).await;
     server.get("/a/x", &[]).await;
-    gate.add_permits(2);
+    gate.add_permits(100);
     for _ in 0..200 {
         if server.get("/a/x", &[]).await.text() == "run 2" {
             return;
@@ -225,10 +245,15 @@ async fn a_client_leaves_while(queued: bool) {
 
 #[tokio::test]
 async fn a_client_that_leaves_does_not_take_the_invalidation_of_its_write_along() {
-    a_client_leaves_while(false).await;
+    a_client_leaves_while(Left::Url).await;
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_does_not_take_queued_invalidations_along() {
-    a_client_leaves_while(true).await;
+    a_client_leaves_while(Left::Queued).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_take_the_invalidation_along_of_a_write_whose_answer_could_be_stored() {
+    a_client_leaves_while(Left::Posted).await;
 }

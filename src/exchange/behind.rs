@@ -21,10 +21,14 @@ pub(crate) fn go_on(work: impl Future<Output = ()> + 'static) {
     }
 }
 
-/// Waits for work that comes to its end even if nobody waits any more; what is ready at once needs no task.
-pub(crate) async fn to_the_end(work: impl Future<Output = ()> + Send + 'static) {
+/// Waits for work that comes to its end even if nobody waits any more; what is ready at once needs no task. `None` if
+/// it panicked.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
     let mut work = Box::pin(work);
-    if poll_immediate(&mut work).await.is_none() {
-        let _ = tokio::spawn(work).await;
+    match poll_immediate(&mut work).await {
+        Some(done) => Some(done),
+        None => tokio::spawn(work).await.ok(),
     }
 }

@@ -9,6 +9,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use crate::clock::Now;
+use crate::engine::Engine;
 use crate::exchange::behind;
 use crate::exchange::fill::Fill;
 use crate::fence::{Fence, FenceId, Stamp};
@@ -63,16 +64,19 @@ impl Write {
         let stands_for_target =
             self.base.is_some() && self.named(answer, &header::CONTENT_LOCATION) == self.base;
         let posted = self.posted.filter(|_| stands_for_target && wishes.key.is_none());
-        let settled = match posted {
-            Some(posted) => posted.settle(scope, self.url, answer, wishes).await,
-            None => None,
-        };
+        let posted = posted.and_then(|posted| posted.named(scope, self.url, answer, wishes));
         let engine = Arc::clone(&scope.engine);
-        behind::to_the_end(async move { tell_failure(engine.raise(&fences).await) }).await;
-        match settled {
-            Some(settled) => settled.into_fill(scope, self.url).await,
-            None => None,
-        }
+        let (asked, stamp, began) = behind::to_the_end(async move {
+            let settled = match posted {
+                Some((posted, names)) => posted.settle(&engine, &names).await,
+                None => None,
+            };
+            tell_failure(engine.raise(&fences).await);
+            settled?.after_its_raise(&engine).await
+        })
+        .await??;
+        let (scope, flight) = (Arc::clone(scope), asked.key.clone());
+        Some(Fill { scope, asked, flight, url: self.url, stamp, began, range: None, lead: None })
     }
 
     /// The URL that a field of the answer names, if it is of the same origin.
@@ -98,17 +102,14 @@ impl Posted {
         Some(Self { asked, stamp, began: scope.engine.clock.now() })
     }
 
-    /// Whether nothing that names its answer was invalidated while it ran.
-    async fn settle(
+    /// With the fences that name its answer; none if it may not be stored for its tags.
+    fn named(
         self,
         scope: &Scope,
         url: FenceId,
         answer: &HeaderMap,
         wishes: &Wishes,
-    ) -> Option<Settled> {
-        let engine = &scope.engine;
-        // Read first: the check covers all that was raised before this.
-        let before = engine.get(&self.asked.key).await.stamp;
+    ) -> Option<(Self, Vec<FenceId>)> {
         let groups: Vec<_> =
             answer.get_all("cache-groups").map(|groups| groups.as_bytes().to_vec()).collect();
         let tags = tags::collect(wishes.tags.clone(), &groups).ok()?;
@@ -116,7 +117,14 @@ impl Posted {
         let mut fences = namespace.fences().to_vec();
         fences.extend([url, self.asked.key.target_fence()]);
         fences.extend(tags.iter().map(|tag| namespace.tag_fence(tag)));
-        let is_current = engine.is_current(self.stamp, &fences).await.unwrap_or(false);
+        Some((self, fences))
+    }
+
+    /// If nothing that names its answer was invalidated while it ran.
+    async fn settle(self, engine: &Engine, names: &[FenceId]) -> Option<Settled> {
+        // Read first: the check covers all that was raised before this.
+        let before = engine.get(&self.asked.key).await.stamp;
+        let is_current = engine.is_current(self.stamp, names).await.unwrap_or(false);
         is_current.then_some(Settled { posted: self, before })
     }
 }
@@ -128,20 +136,11 @@ struct Settled {
 }
 
 impl Settled {
-    /// After the raise of the write itself. The answer is older than that and carries a younger stamp, so it must have
-    /// been the only one: each raise moves the clock on.
-    async fn into_fill(self, scope: &Arc<Scope>, url: FenceId) -> Option<Fill> {
+    /// The stamp that it is stored with, after the raise of the write itself: the answer is older than that and carries
+    /// a younger stamp, so it must have been the only one. Each raise moves the clock on.
+    async fn after_its_raise(self, engine: &Engine) -> Option<(Asked, Stamp, Now)> {
         let Posted { asked, began, .. } = self.posted;
-        let stamp = scope.engine.get(&asked.key).await.stamp;
-        (stamp.0 == self.before.0 + 1).then(|| Fill {
-            scope: Arc::clone(scope),
-            flight: asked.key.clone(),
-            asked,
-            url,
-            stamp,
-            began,
-            range: None,
-            lead: None,
-        })
+        let stamp = engine.get(&asked.key).await.stamp;
+        (stamp.0 == self.before.0 + 1).then_some((asked, stamp, began))
     }
 }

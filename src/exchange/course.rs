@@ -143,22 +143,23 @@ where
                 Reuse::Stale(_) | Reuse::NotForThis => {}
             }
         }
+        let (rules, key) = (&scope.settings.rules, found.key(&asked.key).clone());
+        // Where the whole is stored, if stale, it is the whole that is asked about.
+        let range = if found.stored.is_none() { parts::wanted(rules, &asked, &req) } else { None };
+        if let Some(range) = &range
+            && let Some(part) = parts::find(engine, rules, &key, &asked, range, req.headers()).await
+        {
+            return Ok(hit(&scope, req, &asked, &part, Outcome::Hit));
+        }
         if asked.client.as_ref().is_some_and(|client| client.only_if_cached) {
             return Ok(only_if_cached(req.into_parts().0));
         }
-        let key = found.key(&asked.key).clone();
         let refused = engine.uncacheable.contains(&key, now);
-        if let Some(reason) = passes_conditions(&asked, reuse, refused) {
+        if let Some(reason) = passes_conditions(&asked, reuse, refused && range.is_none()) {
             return bypass(&layer, req, reason).await;
         }
-        if found.stored.is_none()
-            && let Some(range) = parts::wanted(&scope.settings.rules, &asked, &req)
-        {
-            let rules = &scope.settings.rules;
-            return match parts::find(engine, rules, &key, &asked, &range, req.headers()).await {
-                Some(part) => Ok(hit(&scope, req, &asked, &part, Outcome::Hit)),
-                None => fill(&layer, req, asked, found, reuse, Some(range), None).await,
-            };
+        if range.is_some() {
+            return fill(&layer, req, asked, found, reuse, range, None).await;
         }
         // What only this client may see, or what was not storable a moment ago, is nothing to wait for.
         let alone = asked.is_for_one() || refused;
@@ -186,13 +187,8 @@ where
             Role::Follow(follower) => {
                 match queue.follow(follower, wait, engine, &asked.key, &key, &req).await {
                     Next::Serve(stored) => {
-                        return Ok(hit(
-                            &scope,
-                            req,
-                            &asked,
-                            &stored,
-                            Outcome::Collapsed(Forward::why(&found, reuse, now)),
-                        ));
+                        let outcome = Outcome::Collapsed(Forward::why(&found, reuse, now));
+                        return Ok(hit(&scope, req, &asked, &stored, outcome));
                     }
                     Next::LookAgain => continue,
                     Next::RunAlone => false,

@@ -1,6 +1,6 @@
 //! Parts that are stored, cut and completed (RFC 9111 sections 3.3 and 3.4).
 
-use crate::origin::{Answer, Message, Site, answer, at, defaults, ok, site, site_under};
+use crate::origin::{Answer, Message, Site, answer, at, defaults, ok, rfc, site, site_under};
 
 const DIGITS: &str = "0123456789";
 
@@ -233,4 +233,27 @@ async fn a_part_needs_no_validator_to_be_served_again() {
     let site = site(&[bare, ok(&[])]).await;
     range(&site, "bytes=4-").await;
     assert_eq!((summary(&range(&site, "bytes=5-5").await).as_str(), site.runs()), ("206 bytes 5-5/10 5", 1));
+}
+
+// RFC 9111 section 5.2.1.7
+#[actix_web::test]
+async fn a_client_that_wants_only_what_is_stored_gets_a_part() {
+    let site = site(&[part(4, 9, "\"a\"")]).await;
+    let only = ("cache-control", "only-if-cached");
+    assert_eq!(site.get("/x", &[("range", "bytes=4-"), only]).await.status, 504);
+    range(&site, "bytes=4-").await;
+    assert_eq!(site.get("/x", &[("range", "bytes=5-6"), only]).await.text(), "56");
+    assert_eq!(site.get("/x", &[("range", "bytes=0-1"), only]).await.status, 504);
+    assert_eq!(site.runs(), 1);
+}
+
+// A whole that is too long to store is no reason to ask for its parts each time
+#[actix_web::test]
+async fn parts_serve_where_the_whole_is_too_long_to_store() {
+    let site = site_under(rfc().body_limit(8), &[whole("\"a\""), part(4, 9, "\"a\"")]).await;
+    site.get("/x", &[]).await;
+    for _ in 0..2 {
+        assert_eq!(range(&site, "bytes=4-").await.text(), "456789");
+    }
+    assert_eq!(site.runs(), 2);
 }

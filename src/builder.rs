@@ -206,6 +206,7 @@ fn defaults() -> Settings {
             partial: false,
             targets: vec![HeaderName::from_static("cdn-cache-control")],
             max_ttl: Duration::from_secs(24 * 3600),
+            early_refresh: 0.0,
             while_revalidate: Duration::ZERO,
             if_error: Duration::ZERO,
             if_unreachable: Duration::ZERO,

@@ -9,7 +9,7 @@ use actix_web::http::header::{self, HeaderMap};
 use crate::fields::{add_etag, dated, merged_vary, pack};
 use crate::invalidation::Invalidation;
 use crate::policy::date;
-use crate::policy::reuse::{self, Reuse};
+use crate::policy::reuse;
 use crate::policy::rules::{Personal, ScopeTtl};
 use crate::policy::tags::is_tag;
 use crate::scope::Scope;
@@ -87,7 +87,7 @@ impl CacheHandle {
         let stored = entry.as_deref().and_then(Entry::response);
         let (rules, now) = (&self.scope.settings.rules, engine.clock.at());
         let is_fresh = |stored: &&Arc<StoredResponse>| {
-            matches!(reuse::judge(stored, rules, Personal::default(), None, now), Reuse::Fresh { .. })
+            reuse::judge(stored, rules, Personal::default(), None, now).is_fresh()
         };
         Ok(stored.filter(is_fresh).map(|stored| StoredResponse::clone(stored)))
     }

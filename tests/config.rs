@@ -66,6 +66,7 @@ fn what_cannot_be_is_refused_with_the_setter_the_value_and_the_cure() {
         (refused(memory().cache_status("my cache")), "cache_status", "my cache"),
         (refused(memory().cache_status("")), "cache_status", ""),
         (refused(memory().cache_status_key()), "cache_status_key", "a key"),
+        (refused(memory().early_refresh(-1.0)), "early_refresh", "-1"),
     ] {
         assert!(told.starts_with(&format!("CacheConfigBuilder::{setter} cannot take")), "{told}");
         assert!(told.contains(value), "{told}");

@@ -114,7 +114,7 @@ where
             let key = found.key(&asked.key);
             match reuse {
                 Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
-                Reuse::StaleWhileRevalidate => {
+                Reuse::RefreshEarly | Reuse::StaleWhileRevalidate => {
                     // The answer to a HEAD could not be stored: the refresh is left to a GET.
                     let claim = if asked.head { None } else { Refresh::claim(&scope, key) };
                     let Some(refresh) = claim else {
@@ -123,13 +123,13 @@ where
                     if ended != Some(engine.flights.ended()) {
                         // Another refresh may have ended between the lookup and the claim.
                         let again = engine.find(&asked.key, req.headers()).await;
-                        if !matches!(judge(&scope, &again, &asked, now), Reuse::StaleWhileRevalidate) {
+                        if !judge(&scope, &again, &asked, now).refreshes_behind() {
                             refresh.give_back(key);
                             known = Some(again);
                             continue;
                         }
                     }
-                    if scope.settings.refresh_in_foreground {
+                    if scope.settings.refresh_in_foreground && !reuse.is_fresh() {
                         let _leading = Leads::on(&leading);
                         return refresh.run_in_front(&layer, req, asked, found).await;
                     }
@@ -174,7 +174,7 @@ where
                     let again = engine.find(&asked.key, req.headers()).await;
                     let useful = judge(&scope, &again, &asked, now);
                     let moved = again.at.as_ref().is_some_and(|at| *at != key);
-                    if moved || matches!(useful, Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate) {
+                    if moved || useful.is_fresh() || useful.refreshes_behind() {
                         lead.land(Landing::Found);
                         known = Some(again);
                         continue;

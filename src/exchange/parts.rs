@@ -14,7 +14,6 @@ use crate::policy::conditional::range_applies;
 use crate::policy::etag;
 use crate::policy::partial::{Missing, Part};
 use crate::policy::range;
-use crate::policy::reuse::Reuse;
 use crate::policy::rules::Rules;
 use crate::request::Asked;
 use crate::stored::entry::Content;
@@ -41,8 +40,7 @@ pub(crate) async fn find(
 ) -> Option<Arc<StoredResponse>> {
     let now = engine.clock.now();
     let serves = |part: &Arc<StoredResponse>| {
-        matches!(asked.judge(part, rules, now.at), Reuse::Fresh { .. })
-            && range_applies(fields, part, now.unix)
+        asked.judge(part, rules, now.at).is_fresh() && range_applies(fields, part, now.unix)
     };
     let same = engine.get(&key.ranged(Some(range.as_bytes()))).await.entry;
     if let Some(same) = same.as_deref().and_then(|entry| entry.response()).filter(|part| serves(part)) {
@@ -87,7 +85,7 @@ impl Completion {
     /// known to be of one representation.
     pub(crate) async fn find(engine: &Engine, rules: &Rules, key: &CacheKey, asked: &Asked) -> Option<Self> {
         let part = last(engine, key).await?;
-        let is_fresh = matches!(asked.judge(&part, rules, engine.clock.at()), Reuse::Fresh { .. });
+        let is_fresh = asked.judge(&part, rules, engine.clock.at()).is_fresh();
         let described = described(&part)?;
         let missing = described.missing(part.body.len())?;
         let etag =

@@ -1,17 +1,21 @@
 //! Whether a stored response may answer a request, and how (RFC 9111 section 4).
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::policy::directives::{MaxStale, RequestDirectives};
 use crate::policy::rules::{Personal, Rules};
-use crate::stored::response::StoredResponse;
+use crate::stored::response::{Freshness, StoredResponse};
 
 /// What may be done with a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
     /// Serve it.
     Fresh { age: Duration },
+    /// Serve it, and refresh it behind the answer before it goes stale.
+    RefreshEarly,
     /// Serve it, and refresh it behind the answer (RFC 5861 section 3).
     StaleWhileRevalidate,
     /// Refresh or validate it first; if that fails, it may still serve for these failures.
@@ -49,10 +53,19 @@ impl StandIn {
 }
 
 impl Reuse {
+    pub(crate) fn is_fresh(self) -> bool {
+        matches!(self, Self::Fresh { .. } | Self::RefreshEarly)
+    }
+
+    /// Whether it is served and refreshed behind the answer.
+    pub(crate) fn refreshes_behind(self) -> bool {
+        matches!(self, Self::RefreshEarly | Self::StaleWhileRevalidate)
+    }
+
     /// Whether a stored response may be served where a run has failed.
     pub(crate) fn serves_for(self, failure: Failure) -> bool {
         match self {
-            Self::Fresh { .. } | Self::StaleWhileRevalidate => true,
+            Self::Fresh { .. } | Self::RefreshEarly | Self::StaleWhileRevalidate => true,
             Self::Stale(stand_in) => stand_in.serves_for(failure),
             Self::NotForThis => false,
         }
@@ -79,7 +92,8 @@ pub(crate) fn judge(
     let refused = client.is_some_and(|client| refuses(client, age, known.lifetime));
     if !refused {
         if age < known.lifetime {
-            return Reuse::Fresh { age };
+            let is_due = rules.early_refresh > 0.0 && is_due_early(known, age, rules.early_refresh, now);
+            return if is_due { Reuse::RefreshEarly } else { Reuse::Fresh { age } };
         }
         if may_be_stale && client.is_some_and(|client| accepts_stale(client, staleness)) {
             return Reuse::Fresh { age };
@@ -94,6 +108,18 @@ pub(crate) fn judge(
         errors: may_be_stale && staleness < known.if_error.max(welcomed),
         unreachable: may_be_stale && staleness < rules.if_unreachable,
     })
+}
+
+/// Whether a fresh response is refreshed already: the longer its run took the earlier, and at random, so that requests
+/// on many machines do not all do so at once (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede
+/// Prevention, 2015).
+fn is_due_early(known: &Freshness, age: Duration, factor: f64, now: Timestamp) -> bool {
+    let mut hasher = DefaultHasher::new();
+    (known.received, now).hash(&mut hasher);
+    #[allow(clippy::cast_precision_loss)] // a fraction, not a number
+    let chance = (hasher.finish() as f64 / u64::MAX as f64).max(f64::MIN_POSITIVE);
+    let ahead = f64::from(known.took_ms) / 1000.0 * factor * -chance.ln();
+    known.lifetime.saturating_sub(age).as_secs_f64() <= ahead
 }
 
 /// Whether the client asks for something newer (RFC 9111 sections 5.2.1.1, 5.2.1.3, 5.2.1.4).

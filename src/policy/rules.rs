@@ -49,6 +49,8 @@ pub(crate) struct Rules {
     /// Whether parts are stored, and `Range` goes on to the handler.
     pub(crate) partial: bool,
     pub(crate) max_ttl: Duration,
+    /// How much earlier than its run takes a fresh answer is refreshed; zero for never.
+    pub(crate) early_refresh: f64,
     pub(crate) while_revalidate: Duration,
     pub(crate) if_error: Duration,
     pub(crate) if_unreachable: Duration,

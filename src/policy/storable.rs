@@ -137,6 +137,7 @@ pub(crate) fn judge(
             must_revalidate,
             for_authorized,
             for_cookies,
+            took_ms: u32::try_from(about.delay.as_millis()).unwrap_or(u32::MAX),
             last_modified: facts.last_modified,
         },
         vary,

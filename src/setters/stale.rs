@@ -22,6 +22,20 @@ impl CacheConfigBuilder {
         self
     }
 
+    /// Refreshes answers behind a hit before they go stale, so that nobody waits for a new one: at random, the likelier
+    /// the less of the lifetime is left, and the earlier the longer the run took that made it. With 1.0 the mean is one
+    /// run's time ahead, with 2.0 two. Default: 0, off; up to 100.
+    ///
+    /// Answers that are rarely asked for go stale all the same.
+    pub fn early_refresh(mut self, factor: f64) -> Self {
+        if (0.0..=100.0).contains(&factor) {
+            self.settings.rules.early_refresh = factor;
+            self
+        } else {
+            self.refuse("early_refresh", factor, "give a factor from 0.0 to 100.0; 1.0 suits most")
+        }
+    }
+
     /// Lets the first request that finds a stale answer in its window wait for the new one, while all others get the stale
     /// one at once. Default: off, the refresh runs behind a stale answer to the first one too.
     ///

@@ -46,6 +46,8 @@ pub(crate) struct Freshness {
     pub(crate) for_authorized: bool,
     /// Marked as for everyone, requests with `Cookie` included.
     pub(crate) for_cookies: bool,
+    /// Milliseconds from the request to the answer.
+    pub(crate) took_ms: u32,
     /// `Last-Modified`, parsed.
     pub(crate) last_modified: Option<i64>,
 }

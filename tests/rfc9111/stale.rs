@@ -145,3 +145,32 @@ async fn in_the_foreground_the_first_one_waits_for_the_new_answer() {
         assert_eq!((reply.status, reply.text().as_str(), site.runs()), (200, "page", 2));
     }
 }
+
+/// In how many of a thousand sites a hit with this much of its lifetime left refreshes behind it.
+async fn refreshes(factor: f64, took: u64, left: u64) -> usize {
+    let mut refreshes = 0;
+    for n in 0..1_000 {
+        let page = answer(200, &[("cache-control", "max-age=1000")], "page").after(took);
+        let site = site_under(rfc().early_refresh(factor), &[page]).await;
+        // Their clocks differ by milliseconds, and so do their chances.
+        site.clock.advance(std::time::Duration::from_millis(n));
+        site.get("/x", &[]).await;
+        site.wait(1000 - took - left);
+        assert_eq!(site.get("/x", &[]).await.field("x-cache"), "HIT");
+        site.settle().await;
+        refreshes += site.runs() - 1;
+    }
+    refreshes
+}
+
+// The likelier the less is left, and the earlier the longer a run takes: exp(-left / (factor * took))
+#[actix_web::test]
+async fn a_fresh_answer_is_refreshed_early_by_chance_and_by_its_cost() {
+    for (factor, took, left, expected) in
+        [(1.0, 10, 10, 368), (1.0, 10, 1, 905), (1.0, 10, 50, 7), (2.0, 10, 10, 607), (1.0, 1, 10, 0)]
+    {
+        let found = refreshes(factor, took, left).await;
+        assert!(found.abs_diff(expected) <= 60, "{factor} {took} {left}: {found} of 1000, not {expected}");
+    }
+    assert_eq!((refreshes(0.0, 10, 1).await, refreshes(1.0, 0, 1).await), (0, 0));
+}

@@ -58,6 +58,30 @@ impl CacheKey {
         self.digest().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The parts of its namespace, the outermost first: for names that an operator can read.
+    #[must_use]
+    pub fn namespace(&self) -> Vec<&[u8]> {
+        let mut parts = Vec::new();
+        let mut rest = self.bytes.get(2..).unwrap_or_default();
+        for _ in 0..self.bytes.get(1).copied().unwrap_or(0) {
+            let Some((part, behind)) = read_part(rest) else { break };
+            parts.push(part);
+            rest = behind;
+        }
+        parts
+    }
+
+    /// The fences that name every entry of this key, known before any is looked up: those of its namespaces and of its
+    /// target. An entry has all of these, and may have more: its tags, and names that its handler chose.
+    #[must_use]
+    pub fn fences(&self) -> Vec<FenceId> {
+        let parts: Vec<String> =
+            self.namespace().into_iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        let of_namespace =
+            |width| FenceId::of(b"namespace", &namespace(parts.get(..width).unwrap_or_default()));
+        (0..=parts.len()).map(of_namespace).chain([self.target_fence()]).collect()
+    }
+
     /// The fence that drops every entry of this key's target, in all methods and variants.
     pub(crate) fn target_fence(&self) -> FenceId {
         FenceId::of(b"target", self.bytes.get(..self.cuts.target).unwrap_or(&self.bytes))
@@ -255,6 +279,21 @@ fn write_len(bytes: &mut Vec<u8>, len: usize) {
         }
         bytes.push(low | 128);
     }
+}
+
+/// A part that was written at the start of these bytes, and what is behind it.
+fn read_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, mut rest) = bytes.split_first()?;
+    let mut len = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let (byte, behind) = rest.split_first()?;
+        len |= usize::from(byte & 127).checked_shl(shift)?;
+        rest = behind;
+        if byte & 128 == 0 {
+            return rest.split_at_checked(len);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The walk-throughs of examples/README.md: what they show is what comes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // it is test code
 
+#[cfg(feature = "redis")]
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -17,11 +20,11 @@ struct Running {
 }
 
 impl Running {
-    fn start(name: &str) -> Self {
+    fn start(name: &str, more: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let address = free.to_string();
         let mut command = Command::new(directory().join(name));
-        let mut process = command.arg(&address).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = command.arg(&address).args(more).stdout(Stdio::piped()).spawn().unwrap();
         let mut told = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         told.read_line(&mut line).unwrap();
@@ -76,6 +79,7 @@ fn directory() -> &'static Path {
         let mut build = Command::new(cargo);
         build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--all-features", "--profile", name]);
         build.args(["--example", "simple", "--example", "complex", "--example", "invalidate"]);
+        build.args(["--example", "redis"]);
         build.arg("--target-dir").arg(profile.parent().unwrap());
         assert!(build.status().unwrap().success(), "the examples do not build");
         profile.join("examples")
@@ -132,7 +136,7 @@ fn gist(output: &str) -> (String, BTreeMap<String, Vec<String>>, Vec<String>) {
 }
 
 fn shows_what_comes(name: &str) -> Vec<String> {
-    let server = Running::start(name);
+    let server = Running::start(name, &[]);
     for (command, shown) in walk_through(name) {
         let came = server.run(&command);
         assert_eq!(gist(&came), gist(&shown), "{name}: {command}\n{came}");
@@ -157,4 +161,20 @@ fn complex_shows_what_comes() {
 #[test]
 fn invalidate_shows_what_comes() {
     shows_what_comes("invalidate");
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn redis_shows_what_comes() {
+    let redis = support::redis::RedisServer::start().await;
+    let [one, other] = [(); 2].map(|()| Running::start("redis", &[&redis.url()]));
+    for (command, shown) in walk_through("redis") {
+        let on = if command.contains(":8081") { &other } else { &one };
+        let came = on.run(&command.replace(":8081", ":8080"));
+        assert_eq!(gist(&came), gist(&shown), "{command}\n{came}");
+    }
+    assert_eq!(
+        (one.stop(), other.stop()),
+        (vec!["making report 1".to_owned()], vec!["making report 1".to_owned()])
+    );
 }

@@ -20,11 +20,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
 
-    /// Where responses are kept: memory (redis://HOST:PORT is to come)
+    /// Where responses are kept: memory, or redis://HOST:PORT (built with --features redis)
     #[arg(long, value_name = "STORAGE", default_value = "memory", value_parser = parse_storage)]
     pub(crate) storage: Storage,
 
-    /// Prefix of all keys; proxies with the same one would share a Redis
+    /// Prefix of all keys; proxies with the same one share a Redis
     #[arg(long, value_name = "NAME", default_value = "reverse_proxy")]
     pub(crate) namespace: String,
 
@@ -69,10 +69,11 @@ pub(crate) struct Args {
     pub(crate) purge: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Storage {
     Memory,
-    Redis,
+    /// At this URL.
+    Redis(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -96,7 +97,7 @@ fn parse_origin(text: &str) -> Result<Authority, String> {
 fn parse_storage(text: &str) -> Result<Storage, String> {
     match text {
         "memory" => Ok(Storage::Memory),
-        url if url.starts_with("redis://") => Ok(Storage::Redis),
+        url if url.starts_with("redis://") => Ok(Storage::Redis(url.to_owned())),
         _ => Err("expected memory or redis://HOST:PORT".into()),
     }
 }

@@ -6,6 +6,8 @@ pub(crate) mod failing;
 pub(crate) mod interface;
 pub(crate) mod memory;
 pub(crate) mod near;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub(crate) mod stress;
 pub(crate) mod trial;
 pub(crate) mod violation;
@@ -16,4 +18,6 @@ pub use self::error::StorageError;
 pub use self::failing::FailingStorage;
 pub use self::interface::{Lookup, Storage};
 pub use self::memory::{MemoryStats, MemoryStorage};
+#[cfg(feature = "redis")]
+pub use self::redis::store::RedisStorage;
 pub use crate::fence::{Fence, FenceId, Stamp};

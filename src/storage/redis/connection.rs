@@ -1,0 +1,105 @@
+//! Connections to one server: one for each runtime, made when it is first needed and again after it broke.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError};
+use tokio::runtime::{Handle, Id};
+
+use crate::clock::{Clock, Timestamp};
+use crate::storage::error::StorageError;
+
+/// A server that does not answer the door within this time is not there.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// A call that was given up by its caller is given up by the connection then, so that its place is free again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// After a connection could not be made, nobody tries again for so long.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The connections to a server.
+///
+/// What drives a connection lives on the runtime that made it, and ends with it: each worker has one of its own.
+pub(crate) struct Connections {
+    client: Client,
+    clock: Clock,
+    of_runtimes: Mutex<HashMap<Id, Arc<Line>>>,
+}
+
+/// The connection of one runtime; whoever finds none makes it, and the others wait for that.
+#[derive(Default)]
+struct Line(tokio::sync::Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    open: Option<MultiplexedConnection>,
+    /// Tells a connection from its successor.
+    number: u64,
+    failed: Option<Timestamp>,
+}
+
+/// A connection as it is lent to one call.
+pub(crate) struct Lent {
+    pub(crate) connection: MultiplexedConnection,
+    line: Arc<Line>,
+    number: u64,
+}
+
+impl Connections {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, clock: Clock::system(), of_runtimes: Mutex::default() }
+    }
+
+    /// The connection of this runtime.
+    pub(crate) async fn lend(&self) -> Result<Lent, StorageError> {
+        let line = {
+            let mut lines = self.of_runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(lines.entry(Handle::current().id()).or_default())
+        };
+        let mut state = line.0.lock().await;
+        if let Some(connection) = state.open.clone() {
+            let number = state.number;
+            drop(state);
+            return Ok(Lent { connection, line, number });
+        }
+        let now = self.clock.at();
+        if state.failed.is_some_and(|failed| now.since(failed) < TRY_AGAIN_AFTER) {
+            return Err(StorageError::new("Redis could not be reached a moment ago"));
+        }
+        // Should this be cancelled, the next one has to wait a moment too: it would hardly fare better.
+        state.failed = Some(now);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_WITHIN))
+            .set_response_timeout(Some(ANSWER_WITHIN));
+        let connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| StorageError::with_source("Redis cannot be reached", error))?;
+        state.failed = None;
+        state.number += 1;
+        state.open = Some(connection.clone());
+        let number = state.number;
+        drop(state);
+        Ok(Lent { connection, line, number })
+    }
+}
+
+impl Lent {
+    /// The outcome of a call; a connection that broke on it is not lent again.
+    pub(crate) async fn outcome<T>(self, outcome: Result<T, RedisError>) -> Result<T, StorageError> {
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                if error.is_unrecoverable_error() || error.is_timeout() || error.is_connection_dropped() {
+                    let mut state = self.line.0.lock().await;
+                    if state.number == self.number {
+                        state.open = None;
+                    }
+                }
+                Err(StorageError::with_source("Redis did not do what it was asked", error))
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! How keys are called in Redis: for the eyes of an operator.
+
+use crate::fence::FenceId;
+use crate::key::CacheKey;
+
+/// The layout of what is under these names; part of each, so that layouts never meet.
+const LAYOUT: &str = "v1";
+
+/// The names under one prefix.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    prefix: String,
+    pub(crate) fences: String,
+    pub(crate) within: String,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: &str) -> Self {
+        // In a cluster the braces keep both on one node.
+        let fences = format!("{prefix}:{{fences}}");
+        Self { prefix: prefix.to_owned(), within: format!("{fences}:within"), fences }
+    }
+
+    /// `prefix:namespace:v1:digest`
+    pub(crate) fn entry(&self, key: &CacheKey) -> String {
+        let mut name = format!("{}:", self.prefix);
+        for (at, part) in key.namespace().into_iter().enumerate() {
+            if at > 0 {
+                name.push('/');
+            }
+            // What would be read as something else is shown by its code.
+            for char in String::from_utf8_lossy(part).chars() {
+                match char {
+                    ':' | '/' | '%' | '{' | '}' => name.push_str(&format!("%{:02X}", char as u32)),
+                    char if char.is_control() || char.is_whitespace() => {
+                        name.push_str(&format!("%{:02X}", char as u32));
+                    }
+                    char => name.push(char),
+                }
+            }
+        }
+        name.push(':');
+        name.push_str(LAYOUT);
+        name.push(':');
+        name.push_str(&hex(&key.digest()));
+        name
+    }
+}
+
+/// A fence as a member of the set.
+pub(crate) fn fence(id: FenceId) -> String {
+    hex(id.as_bytes())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{KeyWriter, Part, namespace};
+
+    #[test]
+    fn an_operator_reads_prefix_namespace_and_layout() {
+        let name = |parts: &[&str]| {
+            let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+            let mut writer = KeyWriter::new(&namespace(&parts));
+            writer.part(Part::Name, b"token=secret");
+            let name = Names::new("afc").entry(&writer.finish());
+            let (readable, digest) = name.rsplit_once(':').expect("a digest");
+            assert!(digest.len() == 64 && !name.contains("secret"));
+            readable.to_owned()
+        };
+        assert_eq!(name(&["shop", "products"]), "afc:shop/products:v1");
+        assert_eq!(name(&[]), "afc::v1");
+        assert_eq!(name(&["a:b/c", "d {e}\n"]), "afc:a%3Ab%2Fc/d%20%7Be%7D%0A:v1");
+    }
+}

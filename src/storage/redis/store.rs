@@ -1,0 +1,204 @@
+//! The storage.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use redis::{Client, RedisResult, Script, Value};
+
+use crate::fence::{Fence, FenceId, Stamp};
+use crate::key::CacheKey;
+use crate::storage::error::StorageError;
+use crate::storage::interface::{Lookup, Storage};
+use crate::storage::redis::connection::Connections;
+use crate::storage::redis::names::{Names, fence};
+use crate::stored::entry::Entry;
+
+/// A storage in Redis 6.2 or later, or Valkey: one cache for all processes that use the same server and prefix.
+///
+/// Nothing is connected before the first call. A hit costs one round trip, and a second one if the entry has tags or a
+/// name that its handler or a key builder chose; an invalidation costs one, whatever it drops.
+///
+/// A single server: TLS, Sentinel and Cluster are not supported yet.
+///
+/// Every key has an expiry: entries as long as they are of use, and a week at most. Under any eviction policy what is
+/// evicted is a miss. A server that is lost with its last acknowledged writes takes the invalidations among them along.
+///
+/// ```no_run
+/// use actix_fast_cache::{CacheConfig, RedisStorage};
+///
+/// let storage = RedisStorage::open("redis://127.0.0.1:6379/0", "shop")?;
+/// let config = CacheConfig::builder(storage).build()?;
+/// # drop(config);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct RedisStorage(Arc<Inner>);
+
+struct Inner {
+    connections: Connections,
+    names: Names,
+}
+
+/// The longest time that an entry is kept.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Fences outlive every entry that is older than they are.
+const FENCES_LIVE: Duration = Duration::from_secs(8 * 24 * 3600);
+/// More fences than these are folded into those around them.
+const MOST_FENCES: usize = 65_536;
+
+static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("raise.lua")));
+static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("put.lua")));
+
+impl RedisStorage {
+    /// The storage at a URL, `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`; `prefix` begins all its keys.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub fn open(url: &str, prefix: &str) -> Result<Self, StorageError> {
+        let client = Client::open(url)
+            .map_err(|error| StorageError::with_source("not a URL of a Redis server", error))?;
+        Ok(Self(Arc::new(Inner { connections: Connections::new(client), names: Names::new(prefix) })))
+    }
+
+    /// The fence clock and the times of these fences; none if there is no clock.
+    async fn times(&self, ids: &[FenceId]) -> Result<Option<(u64, Vec<u64>)>, StorageError> {
+        let mut lent = self.0.connections.lend().await?;
+        let outcome = self.times_of(ids).query_async(&mut lent.connection).await;
+        Ok(read_times(lent.outcome(outcome).await?))
+    }
+
+    fn times_of(&self, ids: &[FenceId]) -> redis::Cmd {
+        let mut command = redis::cmd("ZMSCORE");
+        command.arg(&self.0.names.fences).arg("clock");
+        for id in ids {
+            command.arg(fence(*id));
+        }
+        command
+    }
+
+    /// Raises fences, or makes the clock; tells the time.
+    async fn move_clock(&self, fences: &[Fence]) -> Result<u64, StorageError> {
+        let names = &self.0.names;
+        let mut call = RAISE.key(&names.fences);
+        call.key(&names.within).arg(millis(FENCES_LIVE)).arg(MOST_FENCES).arg(fence(FenceId::ALL));
+        for raised in fences {
+            call.arg(fence(raised.id)).arg(fence(raised.within));
+        }
+        let mut lent = self.0.connections.lend().await?;
+        let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
+        lent.outcome(outcome).await
+    }
+
+    async fn drop_damaged(&self, name: &str) {
+        if let Ok(mut lent) = self.0.connections.lend().await {
+            let outcome = redis::cmd("DEL").arg(name).query_async::<u64>(&mut lent.connection).await;
+            let _ = lent.outcome(outcome).await;
+        }
+    }
+}
+
+impl Storage for RedisStorage {
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+        let name = self.0.names.entry(key);
+        let mut known = key.fences();
+        known.push(FenceId::ALL);
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(self.times_of(&known)).cmd("GET").arg(&name).ignore_errors();
+        let mut lent = self.0.connections.lend().await?;
+        let outcome = pipeline.query_async(&mut lent.connection).await;
+        let (times, value): (RedisResult<_>, RedisResult<Value>) = lent.outcome(outcome).await?;
+        let times = times.map_err(|error| StorageError::with_source("the fences cannot be read", error))?;
+        let Some((clock, times)) = read_times(times) else {
+            // Nothing that is there can be trusted: its fences are gone.
+            return Ok(Lookup { entry: None, stamp: Stamp(self.move_clock(&[]).await?) });
+        };
+        let miss = Lookup { entry: None, stamp: Stamp(clock) };
+        let bytes = match value {
+            Ok(Value::Nil) => return Ok(miss),
+            Ok(Value::BulkString(bytes)) => bytes,
+            // A key of another type is not ours, and in our place.
+            Err(error) if error.code() == Some("WRONGTYPE") => Vec::new(),
+            Err(error) => return Err(StorageError::with_source("an entry cannot be read", error)),
+            Ok(_) => Vec::new(),
+        };
+        let Some(entry) = read(&bytes).filter(|entry| entry.key() == key) else {
+            self.drop_damaged(&name).await;
+            return Ok(miss);
+        };
+        let stamp = entry.stamp().0;
+        if times.iter().any(|raised| *raised > stamp) {
+            return Ok(miss);
+        }
+        let others: Vec<FenceId> = entry.fences().iter().filter(|id| !known.contains(id)).copied().collect();
+        if !others.is_empty() {
+            match self.times(&others).await? {
+                Some((_, times)) if times.iter().all(|raised| *raised <= stamp) => {}
+                _ => return Ok(miss),
+            }
+        }
+        Ok(Lookup { entry: Some(Arc::new(entry)), stamp: Stamp(clock) })
+    }
+
+    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
+        let bytes = [order(&entry).as_bytes(), &entry.to_bytes()?].concat();
+        // By the entry's own timeline, which is nobody else's.
+        let lives = entry.keep_until().since(entry.began()).clamp(Duration::from_millis(1), LONGEST);
+        let mut call = PUT.key(self.0.names.entry(entry.key()));
+        call.arg(bytes).arg(ORDER).arg(millis(lives));
+        let mut lent = self.0.connections.lend().await?;
+        let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
+        lent.outcome(outcome).await.map(drop)
+    }
+
+    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
+        let mut lent = self.0.connections.lend().await?;
+        let name = self.0.names.entry(key);
+        let outcome = redis::cmd("DEL").arg(name).query_async::<u64>(&mut lent.connection).await;
+        Ok(lent.outcome(outcome).await? > 0)
+    }
+
+    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
+        self.move_clock(fences).await.map(drop)
+    }
+
+    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
+        let ids = [fences, &[FenceId::ALL]].concat();
+        let times = self.times(&ids).await?;
+        Ok(times.is_some_and(|(_, times)| times.iter().all(|raised| *raised <= stamp.0)))
+    }
+}
+
+/// The clock, and the times of fences; zero for those that were never raised.
+fn read_times(times: Vec<Option<f64>>) -> Option<(u64, Vec<u64>)> {
+    // Microseconds since 1970 are whole numbers in a double until the year 2255.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let mut times = times.into_iter().map(|time| time.map_or(0, |time| time as u64));
+    let clock = times.next().filter(|clock| *clock > 0)?;
+    Some((clock, times.collect()))
+}
+
+/// What two entries of one key are compared by, as text that compares alike: Lua's numbers would lose digits.
+fn order(entry: &Entry) -> String {
+    let began = millis(entry.began().since(Default::default()));
+    format!("{:016x}{began:016x}", entry.stamp().0)
+}
+
+/// Its length.
+const ORDER: usize = 32;
+
+fn read(bytes: &[u8]) -> Option<Entry> {
+    let (told, frame) = bytes.split_at_checked(ORDER)?;
+    Entry::from_bytes(frame).filter(|entry| order(entry).as_bytes() == told)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Debug for RedisStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the URL: it may hold a password.
+        f.debug_struct("RedisStorage").field("names", &self.0.names).finish_non_exhaustive()
+    }
+}

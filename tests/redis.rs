@@ -1,0 +1,185 @@
+//! The storage in Redis, on a real server.
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // it is test code
+
+mod support;
+
+use std::time::Duration;
+
+use actix_fast_cache::storage::conformance::{self, Clause};
+use actix_fast_cache::{
+    CacheConfig, CacheControl, CacheHandle, FastCache, RedisStorage, StoreOptions, StoredResponse,
+};
+use actix_web::http::StatusCode;
+use actix_web::{App, web};
+use support::redis::RedisServer;
+use support::{Runs, Server};
+
+fn storage(redis: &RedisServer) -> RedisStorage {
+    RedisStorage::open(&redis.url(), "afc").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_contract() {
+    let redis = RedisServer::start().await;
+    for clause in Clause::EVERY {
+        let kept = conformance::check_clause(*clause, async || storage(&redis)).await;
+        assert!(kept.is_ok(), "{clause:?}: {kept:?}");
+    }
+}
+
+/// A process of an application: what it shows, and how often it ran for it.
+struct Process {
+    server: Server,
+    runs: Runs,
+    cache: CacheHandle,
+}
+
+fn process(redis: &RedisServer) -> Process {
+    let builder = CacheConfig::builder(storage(redis)).namespace("shop");
+    let config = builder.storage_deadline(Duration::from_secs(5)).build().unwrap();
+    let (runs, cache) = (Runs::new(), config.handle());
+    let counted = runs.clone();
+    let server = Server::start(2, move || {
+        let runs = counted.clone();
+        let show = move |cache: CacheControl| {
+            let run = runs.add();
+            cache.tag("shown");
+            async move { format!("run {run}") }
+        };
+        let write = async |cache: CacheControl| {
+            cache.invalidate_tag("shown").await.unwrap();
+            "written"
+        };
+        App::new().service(
+            web::scope("/a")
+                .wrap(FastCache::new(config.clone()))
+                .route("/x", web::get().to(show))
+                .route("/y", web::post().to(write)),
+        )
+    });
+    Process { server, runs, cache }
+}
+
+#[tokio::test]
+async fn two_processes_share_one_cache() {
+    let redis = RedisServer::start().await;
+    let (one, other) = (process(&redis), process(&redis));
+    assert_eq!(one.server.get("/a/x", &[]).await.cache(), "MISS");
+    one.cache.flush().await;
+    for process in [&one, &other] {
+        let reply = process.server.get("/a/x", &[]).await;
+        assert_eq!((reply.cache().as_str(), reply.text().as_str()), ("HIT", "run 1"));
+    }
+    assert_eq!(other.server.send("POST", "/a/y", &[], b"").await.text(), "written");
+    assert_eq!(one.server.get("/a/x", &[]).await.text(), "run 2");
+    assert_eq!((one.runs.count(), other.runs.count()), (2, 0));
+}
+
+#[tokio::test]
+async fn every_key_can_be_read_by_an_operator_and_has_an_expiry() {
+    let redis = RedisServer::start().await;
+    let process = process(&redis);
+    process.server.get("/a/x", &[]).await;
+    process.cache.invalidate_tag("other").await.unwrap();
+    process.cache.flush().await;
+    let mut keys = redis.keys("*").await;
+    keys.sort();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    assert!(keys[0].starts_with("afc:shop:v1:"), "{keys:?}");
+    assert_eq!(keys[1..], ["afc:{fences}", "afc:{fences}:within"]);
+    for key in keys {
+        let ttl: i64 =
+            redis.send(&format!("TTL {key}")).await.trim_start_matches(':').trim().parse().unwrap();
+        assert!((1..=8 * 24 * 3600).contains(&ttl), "{key}: {ttl}");
+    }
+}
+
+// F10, F11
+#[tokio::test]
+async fn a_damaged_entry_is_a_miss_and_gone() {
+    let redis = RedisServer::start().await;
+    let cache = CacheConfig::builder(storage(&redis)).build().unwrap().handle();
+    let page = || StoredResponse::new(StatusCode::OK, "page");
+    for damage in ["SETRANGE KEY 60 x", "APPEND KEY x", "SETRANGE KEY 3 x", "SET KEY short", "SET KEY \"\""] {
+        cache.set("k", page(), StoreOptions::new()).await.unwrap();
+        assert_eq!(cache.get("k").await.unwrap().unwrap().body(), "page");
+        let key = redis.keys("afc:*:v1:*").await.remove(0);
+        redis.send(&damage.replace("KEY", &key)).await;
+        assert!(cache.get("k").await.unwrap().is_none(), "{damage}");
+        assert_eq!(redis.keys("afc:*:v1:*").await.len(), 0, "{damage}");
+    }
+}
+
+// F9
+#[tokio::test]
+async fn a_key_of_another_type_is_a_miss_and_makes_way() {
+    let redis = RedisServer::start().await;
+    let cache = CacheConfig::builder(storage(&redis)).build().unwrap().handle();
+    let page = || StoredResponse::new(StatusCode::OK, "page");
+    cache.set("k", page(), StoreOptions::new()).await.unwrap();
+    let key = redis.keys("afc:*:v1:*").await.remove(0);
+    redis.send(&format!("DEL {key}")).await;
+    redis.send(&format!("LPUSH {key} x")).await;
+    assert!(cache.get("k").await.unwrap().is_none());
+    cache.set("k", page(), StoreOptions::new()).await.unwrap();
+    assert_eq!(cache.get("k").await.unwrap().unwrap().body(), "page");
+    // Written over without a lookup before.
+    redis.send(&format!("DEL {key}")).await;
+    redis.send("DEL afc:{fences}").await;
+    redis.send("LPUSH afc:{fences} x").await;
+    assert!(cache.get("k").await.is_err(), "without fences there is no cache, and the caller is told");
+}
+
+// What evicts or flushes the fences drops all that they guarded
+#[tokio::test]
+async fn lost_fences_take_everything_along() {
+    let redis = RedisServer::start().await;
+    let cache = CacheConfig::builder(storage(&redis)).build().unwrap().handle();
+    for lost in ["afc:{fences}", "afc:{fences}:within"] {
+        cache.set("k", StoredResponse::new(StatusCode::OK, "page"), StoreOptions::new()).await.unwrap();
+        redis.send(&format!("DEL {lost}")).await;
+        let found = cache.get("k").await.unwrap();
+        assert_eq!(found.is_none(), lost == "afc:{fences}");
+    }
+}
+
+// F1
+#[tokio::test]
+async fn an_app_whose_server_is_not_there_answers_everything_and_finds_it_when_it_comes() {
+    let mut redis = RedisServer::absent();
+    let process = process(&redis);
+    for run in 1..4 {
+        let reply = process.server.get("/a/x", &[]).await;
+        assert_eq!((reply.status, reply.text()), (200, format!("run {run}")));
+    }
+    assert!(process.cache.storage_trouble() > 0);
+    redis.start_again().await;
+    for _ in 0..400 {
+        if process.server.get("/a/x", &[]).await.cache() == "HIT" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no hit within two seconds of its coming");
+}
+
+// F2
+#[tokio::test]
+async fn a_server_that_is_killed_and_comes_back_costs_misses_only() {
+    let mut redis = RedisServer::start().await;
+    let process = process(&redis);
+    process.server.get("/a/x", &[]).await;
+    redis.kill();
+    for _ in 0..3 {
+        assert_eq!(process.server.get("/a/x", &[]).await.status, 200);
+    }
+    redis.start_again().await;
+    for _ in 0..400 {
+        if process.server.get("/a/x", &[]).await.cache() == "HIT" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no hit within two seconds of its return");
+}

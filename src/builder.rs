@@ -141,6 +141,9 @@ impl CacheConfigBuilder {
     }
 
     /// How long the storage has for each call; a late one is a miss. Default: 50 ms. A child has its parent's.
+    ///
+    /// After five calls in a row that failed or were late the storage is left alone, and everything is a miss at once; one
+    /// call each half second looks whether it is back. Invalidations are always tried, for their callers want to know.
     pub fn storage_deadline(mut self, deadline: Duration) -> Self {
         if matches!(self.source, Source::Engine(_)) {
             return self.refuse(

@@ -9,6 +9,7 @@ use actix_web::http::header::{self, HeaderMap};
 use futures_util::future::poll_immediate;
 use tokio::sync::Notify;
 
+use crate::breaker::Breaker;
 use crate::clock::{Clock, Timestamp};
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::flight::Flights;
@@ -38,10 +39,44 @@ pub(crate) struct Engine {
     cut_off: Recent,
     /// Background refreshes under way.
     pub(crate) refreshes: AtomicUsize,
+    breaker: Breaker,
     writes: AtomicUsize,
     written: Notify,
-    trouble: AtomicU64,
+    trouble: Trouble,
 }
+
+#[derive(Default)]
+struct Trouble {
+    failed: AtomicU64,
+    late: AtomicU64,
+    left_alone: AtomicU64,
+    writes_dropped: AtomicU64,
+}
+
+/// What a cache could not ask of its storage; each was a miss, or an answer that was not stored.
+///
+/// ```
+/// use actix_fast_cache::{CacheConfig, MemoryStorage, StorageTrouble};
+///
+/// let cache = CacheConfig::builder(MemoryStorage::new()).build()?.handle();
+/// assert_eq!(cache.storage_trouble(), StorageTrouble::default());
+/// # Ok::<(), actix_fast_cache::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StorageTrouble {
+    /// Calls that came back with an error.
+    pub failed: u64,
+    /// Calls that took longer than the deadline.
+    pub late: u64,
+    /// Calls that were not made, because those before them had failed.
+    pub left_alone: u64,
+    /// Answers that were not written, because too many were waiting to be.
+    pub writes_dropped: u64,
+}
+
+/// More answers than these do not wait to be written: a storage that hangs must not fill the memory.
+const MOST_WRITES: usize = 1_024;
 
 /// After a refresh began, the next one of the same key waits so long, unless the first one succeeds.
 pub(crate) const BACK_OFF: Duration = Duration::from_secs(5);
@@ -75,9 +110,10 @@ impl Engine {
             failing: Recent::default(),
             cut_off: Recent::default(),
             refreshes: AtomicUsize::new(0),
+            breaker: Breaker::default(),
             writes: AtomicUsize::new(0),
             written: Notify::new(),
-            trouble: AtomicU64::new(0),
+            trouble: Trouble::default(),
         }
     }
 
@@ -117,26 +153,27 @@ impl Engine {
 
     /// One lookup, for callers who want to know of trouble.
     pub(crate) async fn look_up(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
-        self.within_deadline("lookup", self.storage.get(key)).await
+        self.ask("lookup", self.storage.get(key)).await
     }
 
     pub(crate) async fn remove(&self, key: &CacheKey) {
-        let _ = self.within_deadline("removal", self.storage.remove(key)).await;
+        let _ = self.ask("removal", self.storage.remove(key)).await;
     }
 
     /// Whether a fill is still valid.
     pub(crate) async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-        self.within_deadline("fence check", self.storage.is_current(stamp, fences)).await
+        self.ask("fence check", self.storage.is_current(stamp, fences)).await
     }
 
-    /// Raises fences; here an error matters, for data that should be gone may still be served.
+    /// Raises fences; here an error matters, for data that should be gone may still be served. So it is tried even where
+    /// the storage is left alone.
     pub(crate) async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
         self.within_deadline("invalidation", self.storage.raise(fences)).await
     }
 
     /// Writes an entry now: for the manual calls, whose callers want to know.
     pub(crate) async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        self.within_deadline("write", self.storage.put(entry)).await
+        self.ask("write", self.storage.put(entry)).await
     }
 
     /// Remembers that a run failed: for a while its stale answer serves without another try.
@@ -165,7 +202,11 @@ impl Engine {
     /// Lets a write run on its own, off the response's path. A storage that can write at once has written when
     /// this returns; what waits is dropped with its worker.
     pub(crate) fn write_behind(self: &Arc<Self>, write: impl Future<Output = ()> + Send + 'static) {
-        self.writes.fetch_add(1, Relaxed);
+        if self.writes.fetch_add(1, Relaxed) >= MOST_WRITES {
+            self.writes.fetch_sub(1, Relaxed);
+            self.trouble.writes_dropped.fetch_add(1, Relaxed);
+            return;
+        }
         let done = Written(Arc::clone(self));
         let mut write = Box::pin(async move {
             write.await;
@@ -190,9 +231,27 @@ impl Engine {
         }
     }
 
-    /// How often the storage failed or was late.
-    pub(crate) fn trouble(&self) -> u64 {
-        self.trouble.load(Relaxed)
+    /// What the storage could not be asked.
+    pub(crate) fn trouble(&self) -> StorageTrouble {
+        StorageTrouble {
+            failed: self.trouble.failed.load(Relaxed),
+            late: self.trouble.late.load(Relaxed),
+            left_alone: self.trouble.left_alone.load(Relaxed),
+            writes_dropped: self.trouble.writes_dropped.load(Relaxed),
+        }
+    }
+
+    /// Makes a call, unless the storage is left alone.
+    async fn ask<T>(
+        &self,
+        what: &'static str,
+        operation: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, StorageError> {
+        if !self.breaker.admits(self.clock.at()) {
+            self.trouble.left_alone.fetch_add(1, Relaxed);
+            return Err(StorageError::new("the storage has failed, and is left alone for a moment"));
+        }
+        self.within_deadline(what, operation).await
     }
 
     async fn within_deadline<T>(
@@ -202,15 +261,23 @@ impl Engine {
     ) -> Result<T, StorageError> {
         let mut operation = std::pin::pin!(operation);
         // Most storages answer at once; only those that wait pay for a timer.
-        let result = match poll_immediate(&mut operation).await {
-            Some(result) => result,
-            None => tokio::time::timeout(self.deadline, operation)
-                .await
-                .unwrap_or_else(|_| Err(StorageError::new(format!("no answer within {:?}", self.deadline)))),
+        let (result, count) = match poll_immediate(&mut operation).await {
+            Some(result) => (result, &self.trouble.failed),
+            None => match tokio::time::timeout(self.deadline, operation).await {
+                Ok(result) => (result, &self.trouble.failed),
+                Err(_) => {
+                    let late = StorageError::new(format!("no answer within {:?}", self.deadline));
+                    (Err(late), &self.trouble.late)
+                }
+            },
         };
-        if let Err(error) = &result {
-            self.trouble.fetch_add(1, Relaxed);
-            tracing::debug!(%error, "cache storage: {what} failed");
+        match &result {
+            Ok(_) => self.breaker.succeeded(),
+            Err(error) => {
+                count.fetch_add(1, Relaxed);
+                self.breaker.failed(self.clock.at());
+                tracing::debug!(%error, "cache storage: {what} failed");
+            }
         }
         result
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
 
+use crate::engine::StorageTrouble;
 use crate::fields::{add_etag, dated, merged_vary, pack};
 use crate::invalidation::Invalidation;
 use crate::policy::date;
@@ -236,9 +237,9 @@ impl CacheHandle {
         self.scope.engine.flush().await;
     }
 
-    /// How many calls to the storage failed or were late since the start; each was a miss.
+    /// What the storage could not be asked since the start, by kind.
     #[must_use]
-    pub fn storage_trouble(&self) -> u64 {
+    pub fn storage_trouble(&self) -> StorageTrouble {
         self.scope.engine.trouble()
     }
 

@@ -96,6 +96,7 @@
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
+mod breaker;
 mod builder;
 mod checks;
 mod clock;
@@ -129,6 +130,7 @@ pub use self::builder::CacheConfigBuilder;
 pub use self::clock::{Clock, ManualClock, Timestamp};
 pub use self::config::CacheConfig;
 pub use self::config_error::ConfigError;
+pub use self::engine::StorageTrouble;
 pub use self::exchange::body::CacheBody;
 pub use self::extractor::CacheControl;
 pub use self::handle::{CacheHandle, StoreOptions};

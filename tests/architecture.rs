@@ -10,6 +10,7 @@ const FLOORS: &[&str] = &[
     // Facts that need nothing.
     "status.rs",
     "clock.rs",
+    "breaker.rs",
     "invalidation.rs",
     "checks.rs",
     "storage/error.rs",

@@ -1743,7 +1743,8 @@ async fn a_storage_that_fails_or_hangs_is_a_miss() {
         for run in 1..4 {
             assert_eq!(soon(get(&server, "/c")).await, format!("200 MISS run {run}"));
         }
-        assert!(config.handle().storage_trouble() >= 3);
+        let trouble = config.handle().storage_trouble();
+        assert!(trouble.failed + trouble.late + trouble.left_alone >= 3, "{trouble:?}");
         // Where the caller has to know, it is told.
         assert!(config.handle().get("k").await.is_err());
         assert!(config.handle().invalidate("k").await.is_err());

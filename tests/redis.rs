@@ -36,8 +36,12 @@ struct Process {
 }
 
 fn process(redis: &RedisServer) -> Process {
+    process_with(redis, Duration::from_secs(5))
+}
+
+fn process_with(redis: &RedisServer, deadline: Duration) -> Process {
     let builder = CacheConfig::builder(storage(redis)).namespace("shop");
-    let config = builder.storage_deadline(Duration::from_secs(5)).build().unwrap();
+    let config = builder.storage_deadline(deadline).build().unwrap();
     let (runs, cache) = (Runs::new(), config.handle());
     let counted = runs.clone();
     let server = Server::start(2, move || {
@@ -153,7 +157,7 @@ async fn an_app_whose_server_is_not_there_answers_everything_and_finds_it_when_i
         let reply = process.server.get("/a/x", &[]).await;
         assert_eq!((reply.status, reply.text()), (200, format!("run {run}")));
     }
-    assert!(process.cache.storage_trouble() > 0);
+    assert!(process.cache.storage_trouble().failed > 0);
     redis.start_again().await;
     for _ in 0..400 {
         if process.server.get("/a/x", &[]).await.cache() == "HIT" {
@@ -175,6 +179,43 @@ async fn a_server_that_is_killed_and_comes_back_costs_misses_only() {
         assert_eq!(process.server.get("/a/x", &[]).await.status, 200);
     }
     redis.start_again().await;
+    for _ in 0..400 {
+        if process.server.get("/a/x", &[]).await.cache() == "HIT" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no hit within two seconds of its return");
+}
+
+/// The time that each of so many requests takes, one after the other; all are answered.
+async fn times(process: &Process, requests: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..requests {
+        #[allow(clippy::disallowed_methods)] // what a client feels is measured on the real clock
+        let started = std::time::Instant::now();
+        assert_eq!(process.server.get("/a/x", &[]).await.status, 200);
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    times
+}
+
+// F3, F4
+#[tokio::test]
+async fn a_server_that_is_frozen_costs_some_deadlines_and_then_nothing() {
+    let redis = RedisServer::start().await;
+    let process = process_with(&redis, Duration::from_millis(50));
+    process.server.get("/a/x", &[]).await;
+    redis.signal("STOP");
+    // The first ones wait for it, each for a lookup and for a look before it stores; then it is left alone.
+    let first = times(&process, 10).await;
+    assert!(first[9] < Duration::from_millis(500), "{first:?}");
+    let then = times(&process, 100).await;
+    assert!(then[90] < Duration::from_millis(20), "{:?}", &then[85..]);
+    let trouble = process.cache.storage_trouble();
+    assert!(trouble.late > 0 && trouble.left_alone >= 90, "{trouble:?}");
+    redis.signal("CONT");
     for _ in 0..400 {
         if process.server.get("/a/x", &[]).await.cache() == "HIT" {
             return;

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use actix_fast_cache::storage::conformance::{self, Clause, Violation};
 use actix_fast_cache::storage::{Fence, FenceId, Stamp};
 use actix_fast_cache::{
     CacheConfig, CacheConfigBuilder, CacheHandle, CacheKey, Entry, FailingStorage, FastCache, Lookup,
-    MemoryStorage, Storage, StorageError, StoreOptions, StoredResponse,
+    ManualClock, MemoryStorage, Storage, StorageError, StorageTrouble, StoreOptions, StoredResponse,
 };
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, web};
@@ -362,7 +362,7 @@ async fn each_request_is_a_miss(storage: impl Storage) {
     let at_once = futures_util::future::join_all((0..8).map(|_| server.get("/a/2", &[]))).await;
     assert!(at_once.iter().all(|reply| reply.status == 200));
     assert!(runs.count() > 4);
-    assert!(handle.storage_trouble() > 0);
+    assert_ne!(handle.storage_trouble(), StorageTrouble::default());
 }
 
 // STYLE rule 11
@@ -397,7 +397,7 @@ async fn a_storage_slow_within_the_deadline_serves_hits_and_is_no_trouble() {
     assert_eq!(server.get("/a/1", &[]).await.cache(), "HIT");
     handle.invalidate_namespace().await.unwrap();
     assert_eq!(server.get("/a/1", &[]).await.cache(), "MISS");
-    assert_eq!((runs.count(), handle.storage_trouble()), (2, 0));
+    assert_eq!((runs.count(), handle.storage_trouble()), (2, StorageTrouble::default()));
 }
 
 #[tokio::test]
@@ -412,7 +412,8 @@ async fn manual_calls_hear_of_a_storage_in_trouble() {
         assert!(handle.invalidate_namespace().await.is_err());
         assert!(handle.clear().await.is_err());
         assert!(handle.invalidate("k").await.is_err());
-        assert!(handle.storage_trouble() >= 6);
+        let trouble = handle.storage_trouble();
+        assert!(trouble.failed + trouble.late + trouble.left_alone >= 6, "{trouble:?}");
     }
 }
 
@@ -426,7 +427,8 @@ async fn trouble_is_counted_once_for_each_call() {
     }
     handle.flush().await;
     assert!(asked.load(SeqCst) >= 5);
-    assert_eq!(handle.storage_trouble(), asked.load(SeqCst) as u64);
+    assert_eq!(handle.storage_trouble().failed, asked.load(SeqCst) as u64);
+    assert_eq!(handle.storage_trouble().late, 0);
 }
 
 // The bounds of memory.
@@ -598,4 +600,85 @@ async fn folding_drops_more_within_the_namespace_and_nothing_beyond_it() {
     // What is stored since is kept.
     inner.set("k", page(10), StoreOptions::new()).await.unwrap();
     assert!(inner.get("k").await.unwrap().is_some());
+}
+
+// F2, F3: nobody waits for what has failed a moment ago
+#[tokio::test]
+async fn a_storage_that_has_failed_is_left_alone_but_for_one_call_now_and_then_and_for_invalidations() {
+    let (storage, clock) = (Sick::new(How::Errs), ManualClock::new());
+    let asked = Arc::clone(&storage.asked);
+    let (server, _, handle) = start(CacheConfig::builder(storage).clock(clock.clone()));
+    let asked_by = async |requests: usize| {
+        let before = asked.load(SeqCst);
+        for _ in 0..requests {
+            assert_eq!(server.get("/a/1", &[]).await.status, 200);
+        }
+        handle.flush().await;
+        asked.load(SeqCst) - before
+    };
+    assert_eq!(asked_by(20).await, 5);
+    assert!(handle.storage_trouble().left_alone >= 15);
+    clock.advance(Duration::from_millis(499));
+    assert_eq!(asked_by(20).await, 0);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(asked_by(20).await, 1);
+    // Who drops something wants to know whether it is gone.
+    let before = asked.load(SeqCst);
+    handle.invalidate_tag("t").await.unwrap_err();
+    assert_eq!(asked.load(SeqCst) - before, 1);
+}
+
+/// A storage in memory that errs while it is told to.
+#[derive(Clone)]
+struct Switched {
+    memory: MemoryStorage,
+    errs: Arc<AtomicBool>,
+}
+
+impl Switched {
+    fn work(&self) -> Result<&MemoryStorage, StorageError> {
+        if self.errs.load(SeqCst) { Err(StorageError::new("out of order")) } else { Ok(&self.memory) }
+    }
+}
+
+impl Storage for Switched {
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+        self.work()?.get(key).await
+    }
+
+    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
+        self.work()?.put(entry).await
+    }
+
+    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
+        self.work()?.remove(key).await
+    }
+
+    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
+        self.work()?.raise(fences).await
+    }
+
+    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
+        self.work()?.is_current(stamp, fences).await
+    }
+}
+
+#[tokio::test]
+async fn a_storage_that_is_well_again_serves_again() {
+    let errs = Arc::new(AtomicBool::new(false));
+    let storage = Switched { memory: MemoryStorage::new(), errs: Arc::clone(&errs) };
+    let clock = ManualClock::new();
+    let (server, ..) = start(CacheConfig::builder(storage).clock(clock.clone()));
+    server.get("/a/1", &[]).await;
+    assert_eq!(server.get("/a/1", &[]).await.cache(), "HIT");
+    errs.store(true, SeqCst);
+    for _ in 0..10 {
+        assert_eq!(server.get("/a/1", &[]).await.cache(), "MISS");
+    }
+    errs.store(false, SeqCst);
+    assert_eq!(server.get("/a/1", &[]).await.cache(), "MISS", "it is left alone for a while");
+    clock.advance(Duration::from_millis(500));
+    for _ in 0..3 {
+        assert_eq!(server.get("/a/1", &[]).await.cache(), "HIT");
+    }
 }

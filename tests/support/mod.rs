@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // it is test code
 
 #[cfg(feature = "redis")]
+pub mod faults;
+#[cfg(feature = "redis")]
 pub mod redis;
 
 use std::fmt::Debug;

@@ -1,11 +1,12 @@
 //! Connections to one server: one for each runtime, made when it is first needed and again after it broke.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
 use tokio::runtime::{Handle, Id};
 
 use crate::clock::{Clock, Timestamp};
@@ -27,9 +28,17 @@ pub(crate) struct Connections {
     of_runtimes: Mutex<HashMap<Id, Arc<Line>>>,
 }
 
+/// After so many calls in a row whose callers would not wait any longer, a connection is taken for stuck: what came out
+/// of it may have been the start of an answer that never ends.
+const MOST_UNANSWERED: u32 = 3;
+
 /// The connection of one runtime; whoever finds none makes it, and the others wait for that.
 #[derive(Default)]
-struct Line(tokio::sync::Mutex<State>);
+struct Line {
+    state: tokio::sync::Mutex<State>,
+    /// Calls since the last answer.
+    unanswered: AtomicU32,
+}
 
 #[derive(Default)]
 struct State {
@@ -44,6 +53,7 @@ pub(crate) struct Lent {
     pub(crate) connection: MultiplexedConnection,
     line: Arc<Line>,
     number: u64,
+    answered: AtomicBool,
 }
 
 impl Connections {
@@ -57,11 +67,14 @@ impl Connections {
             let mut lines = self.of_runtimes.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lines.entry(Handle::current().id()).or_default())
         };
-        let mut state = line.0.lock().await;
+        let mut state = line.state.lock().await;
+        if line.unanswered.load(Relaxed) >= MOST_UNANSWERED {
+            state.open = None;
+        }
         if let Some(connection) = state.open.clone() {
             let number = state.number;
             drop(state);
-            return Ok(Lent { connection, line, number });
+            return Ok(Lent { connection, line, number, answered: AtomicBool::new(false) });
         }
         let now = self.clock.at();
         if state.failed.is_some_and(|failed| now.since(failed) < TRY_AGAIN_AFTER) {
@@ -80,26 +93,49 @@ impl Connections {
         state.failed = None;
         state.number += 1;
         state.open = Some(connection.clone());
+        line.unanswered.store(0, Relaxed);
         let number = state.number;
         drop(state);
-        Ok(Lent { connection, line, number })
+        Ok(Lent { connection, line, number, answered: AtomicBool::new(false) })
     }
 }
 
 impl Lent {
     /// The outcome of a call; a connection that broke on it is not lent again.
-    pub(crate) async fn outcome<T>(self, outcome: Result<T, RedisError>) -> Result<T, StorageError> {
+    pub(crate) async fn outcome<T>(&self, outcome: Result<T, RedisError>) -> Result<T, StorageError> {
+        self.answered.store(true, Relaxed);
+        self.line.unanswered.store(0, Relaxed);
         match outcome {
             Ok(value) => Ok(value),
             Err(error) => {
-                if error.is_unrecoverable_error() || error.is_timeout() || error.is_connection_dropped() {
-                    let mut state = self.line.0.lock().await;
-                    if state.number == self.number {
-                        state.open = None;
-                    }
+                // An answer of another kind than the question's is hardly its answer.
+                let is_other = error.kind() == ErrorKind::UnexpectedReturnType;
+                if error.is_unrecoverable_error() || error.is_timeout() || is_other {
+                    self.give_up().await;
                 }
                 Err(StorageError::with_source("Redis did not do what it was asked", error))
             }
+        }
+    }
+
+    /// The connection gave an answer to another question: nothing that comes out of it can be trusted any more.
+    pub(crate) async fn out_of_step(&self) -> StorageError {
+        self.give_up().await;
+        StorageError::new("a connection to Redis was out of step")
+    }
+
+    async fn give_up(&self) {
+        let mut state = self.line.state.lock().await;
+        if state.number == self.number {
+            state.open = None;
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.answered.load(Relaxed) {
+            self.line.unanswered.fetch_add(1, Relaxed);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The storage.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -38,7 +39,11 @@ pub struct RedisStorage(Arc<Inner>);
 struct Inner {
     connections: Connections,
     names: Names,
+    words: AtomicU64,
 }
+
+/// The fence clock, and the times of some fences.
+type Times = (u64, Vec<u64>);
 
 /// The longest time that an entry is kept.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -58,14 +63,23 @@ impl RedisStorage {
     pub fn open(url: &str, prefix: &str) -> Result<Self, StorageError> {
         let client = Client::open(url)
             .map_err(|error| StorageError::with_source("not a URL of a Redis server", error))?;
-        Ok(Self(Arc::new(Inner { connections: Connections::new(client), names: Names::new(prefix) })))
+        Ok(Self(Arc::new(Inner {
+            connections: Connections::new(client),
+            names: Names::new(prefix),
+            words: AtomicU64::new(0),
+        })))
     }
 
     /// The fence clock and the times of these fences; none if there is no clock.
-    async fn times(&self, ids: &[FenceId]) -> Result<Option<(u64, Vec<u64>)>, StorageError> {
+    async fn times(&self, ids: &[FenceId]) -> Result<Option<Times>, StorageError> {
+        let (mut pipeline, word) = (redis::pipe(), self.word());
+        pipeline.add_command(self.times_of(ids)).cmd("ECHO").arg(&word);
         let mut lent = self.0.connections.lend().await?;
-        let outcome = self.times_of(ids).query_async(&mut lent.connection).await;
-        Ok(read_times(lent.outcome(outcome).await?))
+        let outcome = pipeline.query_async::<(Vec<Option<f64>>, String)>(&mut lent.connection).await;
+        match lent.outcome(outcome).await? {
+            (times, echo) if echo == word && times.len() == ids.len() + 1 => Ok(read_times(times)),
+            _ => Err(lent.out_of_step().await),
+        }
     }
 
     fn times_of(&self, ids: &[FenceId]) -> redis::Cmd {
@@ -77,17 +91,26 @@ impl RedisStorage {
         command
     }
 
+    /// A word to be echoed. Calls share a connection, and answers have no names: one that is lost or doubled on the way
+    /// would give each call another one's answer, for good. Whatever an answer rests on comes with the call's own word.
+    fn word(&self) -> String {
+        self.0.words.fetch_add(1, Relaxed).to_string()
+    }
+
     /// Raises fences, or makes the clock; tells the time.
     async fn move_clock(&self, fences: &[Fence]) -> Result<u64, StorageError> {
-        let names = &self.0.names;
+        let (names, word) = (&self.0.names, self.word());
         let mut call = RAISE.key(&names.fences);
-        call.key(&names.within).arg(millis(FENCES_LIVE)).arg(MOST_FENCES).arg(fence(FenceId::ALL));
+        call.key(&names.within).arg(millis(FENCES_LIVE)).arg(MOST_FENCES).arg(fence(FenceId::ALL)).arg(&word);
         for raised in fences {
             call.arg(fence(raised.id)).arg(fence(raised.within));
         }
         let mut lent = self.0.connections.lend().await?;
-        let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
-        lent.outcome(outcome).await
+        let outcome = call.invoke_async::<(u64, String)>(&mut lent.connection).await;
+        match lent.outcome(outcome).await? {
+            (clock, echo) if echo == word => Ok(clock),
+            _ => Err(lent.out_of_step().await),
+        }
     }
 
     async fn drop_damaged(&self, name: &str) {
@@ -103,12 +126,17 @@ impl Storage for RedisStorage {
         let name = self.0.names.entry(key);
         let mut known = key.fences();
         known.push(FenceId::ALL);
-        let mut pipeline = redis::pipe();
-        pipeline.add_command(self.times_of(&known)).cmd("GET").arg(&name).ignore_errors();
+        let (mut pipeline, word) = (redis::pipe(), self.word());
+        pipeline.add_command(self.times_of(&known)).cmd("GET").arg(&name).cmd("ECHO").arg(&word);
         let mut lent = self.0.connections.lend().await?;
-        let outcome = pipeline.query_async(&mut lent.connection).await;
-        let (times, value): (RedisResult<_>, RedisResult<Value>) = lent.outcome(outcome).await?;
-        let times = times.map_err(|error| StorageError::with_source("the fences cannot be read", error))?;
+        let outcome = pipeline.ignore_errors().query_async(&mut lent.connection).await;
+        let answers: (RedisResult<Vec<Option<f64>>>, RedisResult<Value>, RedisResult<String>) =
+            lent.outcome(outcome).await?;
+        let (times, value, echo) = answers;
+        let (times, echo) = (lent.outcome(times).await?, lent.outcome(echo).await?);
+        if echo != word || times.len() != known.len() + 1 {
+            return Err(lent.out_of_step().await);
+        }
         let Some((clock, times)) = read_times(times) else {
             // Nothing that is there can be trusted: its fences are gone.
             return Ok(Lookup { entry: None, stamp: Stamp(self.move_clock(&[]).await?) });
@@ -119,13 +147,18 @@ impl Storage for RedisStorage {
             Ok(Value::BulkString(bytes)) => bytes,
             // A key of another type is not ours, and in our place.
             Err(error) if error.code() == Some("WRONGTYPE") => Vec::new(),
-            Err(error) => return Err(StorageError::with_source("an entry cannot be read", error)),
-            Ok(_) => Vec::new(),
+            value => {
+                lent.outcome(value).await?;
+                return Err(lent.out_of_step().await);
+            }
         };
-        let Some(entry) = read(&bytes).filter(|entry| entry.key() == key) else {
+        let Some(entry) = read(&bytes) else {
             self.drop_damaged(&name).await;
             return Ok(miss);
         };
+        if entry.key() != key {
+            return Ok(miss);
+        }
         let stamp = entry.stamp().0;
         if times.iter().any(|raised| *raised > stamp) {
             return Ok(miss);
@@ -170,7 +203,7 @@ impl Storage for RedisStorage {
 }
 
 /// The clock, and the times of fences; zero for those that were never raised.
-fn read_times(times: Vec<Option<f64>>) -> Option<(u64, Vec<u64>)> {
+fn read_times(times: Vec<Option<f64>>) -> Option<Times> {
     // Microseconds since 1970 are whole numbers in a double until the year 2255.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let mut times = times.into_iter().map(|time| time.map_or(0, |time| time as u64));

@@ -75,7 +75,7 @@ impl CacheConfigBuilder {
     /// A general shared cache, as a proxy has one: all that RFC 9111 asks for and allows is done, where the defaults are
     /// more careful. Default: off.
     ///
-    /// It is made of setters, and those that are called after it change each of them:
+    /// It is made of setters; those that are called after it have the last word on what they set:
     ///
     /// * [`obey_client`](Self::obey_client);
     /// * [`any_status`](Self::any_status), and [`methods`](Self::methods) with `QUERY` (RFC 10008);

@@ -86,10 +86,14 @@ pub(crate) const BACK_OFF: Duration = Duration::from_secs(5);
 pub(crate) struct Found {
     /// The stored response that this request selects.
     pub(crate) stored: Option<Arc<StoredResponse>>,
+    /// Its entry.
+    pub(crate) entry: Option<Arc<Entry>>,
     /// The entry on the way that says which fields the answers vary on.
     pub(crate) varies: Option<Arc<Entry>>,
     /// Where it is, or would be, if not at the request's own key.
     pub(crate) at: Option<CacheKey>,
+    /// The entry that leads from the request's own key to a name that its handler chose.
+    pub(crate) name: Option<Arc<Entry>>,
     /// The fence clock before the lookup.
     pub(crate) stamp: Stamp,
 }
@@ -123,7 +127,7 @@ impl Engine {
         // Nearly all hits are here already: the walk is for the others.
         if let Some(response) = lookup.entry.as_deref().and_then(Entry::response) {
             let stored = Some(Arc::clone(response));
-            return Some(Found { stored, varies: None, at: None, stamp: lookup.stamp });
+            return Some(Found { stored, entry: lookup.entry, stamp: lookup.stamp, ..Found::default() });
         }
         let mut walk = Walk::new(lookup.stamp, request);
         for _ in 0..MOST_STEPS {
@@ -131,7 +135,8 @@ impl Engine {
             lookup = self.storage.get_now(&next)?;
             walk.found.at = Some(next);
         }
-        Some(walk.end())
+        // What stands under a name has to be asked about, and there is no asking without waiting.
+        if walk.found.name.is_some() { None } else { Some(walk.end()) }
     }
 
     /// Looks up; a storage in trouble has nothing.
@@ -143,7 +148,21 @@ impl Engine {
             lookup = self.get(&next).await;
             walk.found.at = Some(next);
         }
+        if let Some(entry) = &walk.found.entry
+            && !self.is_reached(entry, walk.found.name.as_deref()).await
+        {
+            walk.found.forget();
+        }
         walk.end()
+    }
+
+    /// Whether an entry that was found under a name is this request's: several URLs may share one, and what another one has
+    /// stored there is not this one's past a write to it.
+    pub(crate) async fn is_reached(&self, entry: &Entry, name: Option<&Entry>) -> bool {
+        match name {
+            Some(name) => self.is_current(entry.stamp(), name.fences()).await.unwrap_or(false),
+            None => true,
+        }
     }
 
     /// One lookup; a storage in trouble has nothing.
@@ -284,6 +303,11 @@ impl Engine {
 }
 
 impl Found {
+    /// Has found nothing after all.
+    fn forget(&mut self) {
+        (self.stored, self.entry) = (None, None);
+    }
+
     /// The key a fill of this request is known by.
     pub(crate) fn key<'a>(&'a self, own: &'a CacheKey) -> &'a CacheKey {
         self.at.as_ref().unwrap_or(own)
@@ -316,9 +340,16 @@ impl<'a> Walk<'a> {
         match &entry.content {
             Content::Response(response) => {
                 self.found.stored = Some(Arc::clone(response));
+                self.found.entry = Some(entry);
                 None
             }
-            Content::Alias(key) => Some(key.clone()),
+            Content::Alias(key) => {
+                let next = key.clone();
+                if self.found.varies.is_none() {
+                    self.found.name = Some(entry);
+                }
+                Some(next)
+            }
             Content::Varies(varies) => {
                 let next = selected(entry.key(), &varies.by, self.request);
                 let in_language = in_preferred_language(entry.key(), &varies.by, self.request);

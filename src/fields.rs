@@ -1,5 +1,6 @@
 //! The fields of a stored response: those that are kept, and those that are added.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::BytesMut;
 use sha2::{Digest, Sha256};
@@ -81,7 +82,8 @@ pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(He
 
 /// Adds a validator made of the body, where the handler gave none (RFC 9110 section 8.8.3).
 pub(crate) fn add_etag(response: &mut StoredResponse, mode: EtagMode) {
-    if response.header(header::ETAG.as_str()).is_some() {
+    // The bytes of a part do not tell what they are a part of.
+    if response.header(header::ETAG.as_str()).is_some() || response.status == StatusCode::PARTIAL_CONTENT {
         return;
     }
     let prefix = match mode {

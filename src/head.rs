@@ -105,7 +105,9 @@ pub(crate) fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
 /// The value of a request field that selects an answer: as keys have it, or in its normal form.
 pub(crate) fn selecting(headers: &HeaderMap, name: &HeaderName, normalised: bool) -> Option<Vec<u8>> {
     let value = combined(headers, name)?;
-    Some(if normalised { selecting::form(name, &value) } else { value })
+    // Credentials are no lists: what tells two of them apart must never be dropped.
+    let is_list = !matches!(*name, header::COOKIE | header::AUTHORIZATION);
+    Some(if normalised && is_list { selecting::form(name, &value) } else { value })
 }
 
 /// The value of a request field as keys have it: lines joined, `None` if there is no line (RFC 9110 section 5.3).

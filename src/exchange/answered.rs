@@ -40,6 +40,11 @@ pub(crate) struct Answered<B> {
 }
 
 impl<B: MessageBody + 'static> Answered<B> {
+    /// Whether a part came that does not join what is stored.
+    pub(crate) fn is_unjoinable(&self) -> bool {
+        matches!(self.received, Received::Nothing)
+    }
+
     /// The answer of a run; `validated` is the stored response that it confirms, `completing` a part that it was to
     /// complete.
     pub(crate) fn of(
@@ -67,6 +72,7 @@ impl<B: MessageBody + 'static> Answered<B> {
                 (head, Received::Body(body))
             }
         };
+        let failed = failed || matches!(received, Received::Nothing);
         Self { req, head, received, failed, validates: validated.is_some(), contradicts, forwarded }
     }
 }
@@ -81,7 +87,7 @@ fn joined<B: MessageBody + 'static>(
         Ok((part, body)) => (freshened(&part, head.headers()), Received::Joined(body)),
         Err(Unjoinable) => {
             tracing::debug!("a handler answered If-Range with a part of something else");
-            (HttpResponse::with_body(StatusCode::BAD_GATEWAY, ()), Received::Stored(Bytes::new()))
+            (HttpResponse::with_body(StatusCode::BAD_GATEWAY, ()), Received::Nothing)
         }
     }
 }
@@ -101,7 +107,7 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
         status: head.status(),
         failed,
         head: fill.asked.head && !validates,
-        posted: forwarded.why == Forward::Method,
+        posted: fill.posted,
         part: fill.range.is_some() && parts::is_part(head.status(), head.headers()),
         personal: fill.asked.personal,
         keyed: &scope.settings.vary,
@@ -116,7 +122,7 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
         }
         Ok(verdict) => {
             let alias = wishes.key.as_deref();
-            fill.admit(verdict, head.status(), head.headers(), alias, req.headers(), varies)
+            fill.admit(verdict, head.status(), head.headers(), alias, varies)
         }
         Err(reason) => Err(fill.refuse(reason)),
     };
@@ -193,6 +199,8 @@ enum Received<B> {
     Body(B),
     Stored(Bytes),
     Joined(BoxBody),
+    /// A part that came and does not join.
+    Nothing,
 }
 
 impl<B: MessageBody + 'static> Received<B> {
@@ -200,7 +208,7 @@ impl<B: MessageBody + 'static> Received<B> {
         let size = match self {
             Self::Body(body) => body.size(),
             Self::Joined(body) => body.size(),
-            Self::Stored(_) => return false,
+            Self::Stored(_) | Self::Nothing => return false,
         };
         matches!(size, BodySize::Sized(size) if size > limit as u64)
     }
@@ -210,6 +218,7 @@ impl<B: MessageBody + 'static> Received<B> {
             Self::Body(body) => body.try_into_bytes().map_err(MessageBody::boxed),
             Self::Joined(body) => Err(body),
             Self::Stored(bytes) => Ok(bytes),
+            Self::Nothing => Ok(Bytes::new()),
         }
     }
 
@@ -218,6 +227,7 @@ impl<B: MessageBody + 'static> Received<B> {
             Self::Body(body) => CacheBody::pass(body),
             Self::Joined(body) => CacheBody::boxed_body(body),
             Self::Stored(bytes) => CacheBody::whole(bytes),
+            Self::Nothing => CacheBody::whole(Bytes::new()),
         }
     }
 }

@@ -40,7 +40,7 @@ where
     if reason != BypassReason::Method || !writes {
         scope.say_bypass(reason);
     }
-    let write = if writes { Some(Write::begin(scope, &req).await) } else { None };
+    let write = if writes { Some(Write::begin(scope, &req, reason).await) } else { None };
     let (answer, wishes) = run(layer, req, FillReason::Bypass(reason)).await;
     let mut response = answer?;
     let why = if reason == BypassReason::Method { Forward::Method } else { Forward::Bypass };

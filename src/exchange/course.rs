@@ -129,7 +129,7 @@ where
                             continue;
                         }
                     }
-                    if scope.settings.refresh_in_foreground && !reuse.is_fresh() {
+                    if scope.settings.refresh_in_foreground {
                         let _leading = Leads::on(&leading);
                         return refresh.run_in_front(&layer, req, asked, found).await;
                     }
@@ -147,7 +147,7 @@ where
         // Where the whole is stored, if stale, it is the whole that is asked about.
         let range = if found.stored.is_none() { parts::wanted(rules, &asked, &req) } else { None };
         if let Some(range) = &range
-            && let Some(part) = parts::find(engine, rules, &key, &asked, range, req.headers()).await
+            && let Some(part) = parts::find(&scope, &found, &asked, range, req.headers()).await
         {
             return Ok(hit(&scope, req, &asked, &part, Outcome::Hit));
         }

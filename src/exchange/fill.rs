@@ -39,20 +39,33 @@ pub(crate) struct Fill {
     /// The range that the handler is asked for.
     pub(crate) range: Option<HeaderValue>,
     pub(crate) lead: Option<Lead>,
+    /// The request was a POST, and its answer may be stored for GET.
+    pub(crate) posted: bool,
+    /// The fields of the request as they were looked up with: layers inside may take some away.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// The fences of the entry that the answer is made of in part: whatever dropped that drops this too.
+    pub(crate) inherited: Vec<FenceId>,
+}
+
+/// The fields of a request, to be selected by later.
+pub(crate) fn snapshot(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 impl Fill {
     /// The answer is not stored: everybody else runs now, and for a while nobody queues for this key.
     pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
-        self.scope.say_not_stored(reason);
+        if !self.posted {
+            self.scope.say_not_stored(reason);
+        }
         self.dismiss();
         reason
     }
 
     /// Everybody else runs now, and for a while nobody queues for this key.
     fn dismiss(&self) {
-        // A verdict on one client's cookies, or on a HEAD, is no verdict on the key.
-        if !self.asked.is_for_one() {
+        // A verdict on one client's cookies, on a HEAD, a range or a POST is no verdict on the key.
+        if !self.asked.is_for_one() && self.range.is_none() && !self.posted {
             let engine = &self.scope.engine;
             let span = self.scope.settings.coalescing.uncacheable_for;
             engine.uncacheable.remember(&self.flight, engine.clock.at(), span);
@@ -78,7 +91,6 @@ impl Fill {
         status: StatusCode,
         headers: &HeaderMap,
         alias: Option<&str>,
-        request: &HeaderMap,
         known: Option<&Entry>,
     ) -> Result<Admission, NotStoredReason> {
         let settings = &self.scope.settings;
@@ -90,10 +102,16 @@ impl Fill {
         let told = merged_vary(headers, &own);
         let names = united(verdict.vary, known.filter(|known| *known.key() == base));
         let by = Selector { names, normalised: settings.normalised };
-        let at = if by.names.is_empty() { base.clone() } else { selected(&base, &by, request) };
+        let mut request = HeaderMap::new();
+        if !by.names.is_empty() {
+            for (name, value) in &self.fields {
+                request.append(name.clone(), value.clone());
+            }
+        }
+        let at = if by.names.is_empty() { base.clone() } else { selected(&base, &by, &request) };
         let in_language = if by.normalised {
             let lines = headers.get_all(header::CONTENT_LANGUAGE).map(HeaderValue::as_bytes);
-            selecting::spoken(lines).and_then(|language| spoken_in(&language, &base, &by, request))
+            selecting::spoken(lines).and_then(|language| spoken_in(&language, &base, &by, &request))
         } else {
             None
         };
@@ -115,7 +133,9 @@ impl Fill {
         if base != self.asked.key {
             fences.push(base.target_fence());
         }
-        let tags = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
+        let mut tags: Vec<_> = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
+        let is_new = |fence: &&FenceId| !fences.contains(fence);
+        tags.extend(self.inherited.iter().filter(is_new).copied());
         let mut freshness = verdict.freshness;
         freshness.received = self.scope.engine.clock.at();
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
@@ -205,12 +225,18 @@ impl Admission {
             aliases.push(entry(fill.asked.key.clone(), fences.clone(), Content::Alias(base.clone())));
         }
         let varies = (!by.names.is_empty()).then(|| {
-            let varies = Varies { by: by.clone(), variants: vec![Arc::new(stored.key.clone())] };
+            // Parts are not counted: many of one variant would push the others out.
+            let is_part = fill.range.is_some() && response.status == StatusCode::PARTIAL_CONTENT;
+            let variants = if is_part { Vec::new() } else { vec![Arc::new(stored.key.clone())] };
+            let varies = Varies { by: by.clone(), variants };
             entry(base.clone(), fences, Content::Varies(varies))
         });
 
         let engine = Arc::clone(&fill.scope.engine);
-        engine.forget_failures(&fill.flight);
+        // A part says nothing of the whole.
+        if fill.range.is_none() {
+            engine.forget_failures(&fill.flight);
+        }
         if response.freshness.lifetime <= response.freshness.initial_age {
             // It has to be validated for everybody anew (RFC 9111 section 4).
             fill.dismiss();

@@ -13,7 +13,7 @@ use actix_web::http::{Method, StatusCode};
 use crate::engine::Found;
 use crate::exchange::answered::{Answered, judged_answer};
 use crate::exchange::body::CacheBody;
-use crate::exchange::fill::Fill;
+use crate::exchange::fill::{Fill, snapshot};
 use crate::exchange::freshen::is_head_of;
 use crate::exchange::handler::{Exchanged, Layer, run};
 use crate::exchange::likeness::likeness;
@@ -46,7 +46,7 @@ where
     let scope = &layer.scope;
     let (engine, rules) = (&scope.engine, &scope.settings.rules);
     let mut why = Forward::why(&found, reuse, engine.clock.at());
-    let fill = Fill {
+    let mut fill = Fill {
         scope: Arc::clone(scope),
         url: scope.url_fence(&req, Some(&asked.key)),
         flight: found.key(&asked.key).clone(),
@@ -55,9 +55,12 @@ where
         began: engine.clock.now(),
         range,
         lead,
+        posted: false,
+        fields: snapshot(req.headers()),
+        inherited: Vec::new(),
     };
     let asked = &fill.asked;
-    let stale = found.stored.filter(|_| matches!(reuse, Reuse::Stale(_)));
+    let stale = found.stored.clone().filter(|_| matches!(reuse, Reuse::Stale(_)));
     let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
     // Over HTTP/2 a body needs no field that announces it: what is not in the key the handler must not see.
     if matches!(*req.method(), Method::GET | Method::HEAD) {
@@ -68,7 +71,7 @@ where
     if let (Some(range), Some(conditions)) = (&fill.range, &conditions) {
         ask_for_range(&mut req, range, conditions);
     } else if rules.partial && stale.is_none() && *req.method() == Method::GET {
-        completing = Completion::find(engine, rules, &fill.flight, asked).await;
+        completing = Completion::find(scope, &found, asked).await;
     }
     if let Some(completion) = &completing {
         completion.ask(req.headers_mut());
@@ -125,11 +128,21 @@ where
             let validated = match response.status() {
                 StatusCode::NOT_MODIFIED => validating,
                 StatusCode::OK if asked.head && rules.to_the_letter => {
-                    stale.as_ref().filter(|stored| is_head_of(stored, response.headers()))
+                    let size = response.response().body().size();
+                    stale.as_ref().filter(|stored| is_head_of(stored, response.headers(), size))
                 }
                 _ => None,
             };
+            if validated.is_some() {
+                fill.inherited = found.entry.iter().flat_map(|entry| entry.fences()).copied().collect();
+            } else if let Some(completing) = &completing {
+                fill.inherited = completing.fences().to_vec();
+            }
             let answered = Answered::of(response, validated.map(Arc::as_ref), completing, why);
+            if answered.is_unjoinable() {
+                // The next one asks for the whole: who answers so once will do it again.
+                engine.remove(&fill.flight.ranged(None)).await;
+            }
             Ok(judged_answer(fill, answered, wishes, found.varies.as_deref(), conditions.as_ref()))
         }
         Err(error) => {

@@ -1,6 +1,7 @@
 //! What news of a stored response make of it (RFC 9111 sections 3.2, 3.4, 4.3.4 and 4.3.5).
 
 use actix_web::HttpResponse;
+use actix_web::body::BodySize;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -51,13 +52,15 @@ pub(crate) fn confirms(stored: &StoredResponse, news: &HeaderMap) -> bool {
     }
 }
 
-/// Whether the answer to a HEAD is about what is stored (RFC 9111 section 4.3.5).
-pub(crate) fn is_head_of(stored: &StoredResponse, news: &HeaderMap) -> bool {
+/// Whether the answer to a HEAD, a 200, is about what is stored (RFC 9111 section 4.3.5); `size` is that of its body,
+/// which handlers that answer GET and HEAD alike have made for nobody.
+pub(crate) fn is_head_of(stored: &StoredResponse, news: &HeaderMap, size: BodySize) -> bool {
     let agrees = |name: HeaderName| match news.get(&name) {
         Some(value) => stored.header(name.as_str()) == Some(value),
         None => true,
     };
     let len = news.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    let agrees_in_len = len.is_none_or(|len| len == stored.body.len().to_string().as_bytes());
-    agrees(header::ETAG) && agrees(header::LAST_MODIFIED) && agrees_in_len
+    let agrees_in_len = len.is_none_or(|len| len == stored.body.len().to_string().as_bytes())
+        && !matches!(size, BodySize::Sized(len) if len > 0 && len != stored.body.len() as u64);
+    stored.status == StatusCode::OK && agrees(header::ETAG) && agrees(header::LAST_MODIFIED) && agrees_in_len
 }

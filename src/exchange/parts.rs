@@ -7,8 +7,9 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Found};
 use crate::exchange::pieces::Joined;
+use crate::fence::FenceId;
 use crate::key::CacheKey;
 use crate::policy::conditional::range_applies;
 use crate::policy::etag;
@@ -16,7 +17,8 @@ use crate::policy::partial::{Missing, Part};
 use crate::policy::range;
 use crate::policy::rules::Rules;
 use crate::request::Asked;
-use crate::stored::entry::Content;
+use crate::scope::Scope;
+use crate::stored::entry::{Content, Entry};
 use crate::stored::response::StoredResponse;
 
 /// The one range that a request asks for, where the scope deals in parts.
@@ -31,25 +33,32 @@ pub(crate) fn wanted(rules: &Rules, asked: &Asked, req: &ServiceRequest) -> Opti
 
 /// A fresh answer to a range, as it was once given or cut out of the part that was stored last.
 pub(crate) async fn find(
-    engine: &Engine,
-    rules: &Rules,
-    key: &CacheKey,
+    scope: &Scope,
+    found: &Found,
     asked: &Asked,
     range: &HeaderValue,
     fields: &HeaderMap,
 ) -> Option<Arc<StoredResponse>> {
+    let (engine, key) = (&scope.engine, found.key(&asked.key));
     let now = engine.clock.now();
-    let serves = |part: &Arc<StoredResponse>| {
-        asked.judge(part, rules, now.at).is_fresh() && range_applies(fields, part, now.unix)
+    let serves = |part: &StoredResponse| {
+        asked.judge(part, &scope.settings.rules, now.at).is_fresh() && range_applies(fields, part, now.unix)
     };
-    let same = engine.get(&key.ranged(Some(range.as_bytes()))).await.entry;
-    if let Some(same) = same.as_deref().and_then(|entry| entry.response()).filter(|part| serves(part)) {
+    if let Some(same) = reached(engine, &key.ranged(Some(range.as_bytes())), found).await
+        && let Some(same) = same.response().filter(|part| serves(part))
+    {
         return Some(Arc::clone(same));
     }
-    let part = last(engine, key).await.filter(serves)?;
-    let (bytes, content_range) = described(&part)?.slice(range.as_bytes(), part.body.len())?;
+    let last = last(engine, key, found).await?;
+    let part = last.response().filter(|part| serves(part))?;
+    let (described, held) = (described(part)?, part.body.len());
+    // Of one that is shorter than it says nobody knows what its bytes are, if they are encoded.
+    if !described.is_whole(held) && part.header(header::CONTENT_ENCODING.as_str()).is_some() {
+        return None;
+    }
+    let (bytes, content_range) = described.slice(range.as_bytes(), held)?;
     let content_range = HeaderValue::try_from(content_range).ok()?;
-    let mut cut = StoredResponse::clone(&part);
+    let mut cut = StoredResponse::clone(part);
     cut.body = part.body.slice(bytes);
     cut.headers.retain(|(name, _)| *name != header::CONTENT_RANGE);
     cut.headers.push((header::CONTENT_RANGE, content_range));
@@ -57,9 +66,14 @@ pub(crate) async fn find(
 }
 
 /// The part that was stored last.
-async fn last(engine: &Engine, key: &CacheKey) -> Option<Arc<StoredResponse>> {
+async fn last(engine: &Engine, key: &CacheKey, found: &Found) -> Option<Arc<Entry>> {
     let Content::Alias(at) = &engine.get(&key.ranged(None)).await.entry?.content else { return None };
-    engine.get(at).await.entry?.response().cloned()
+    reached(engine, at, found).await
+}
+
+async fn reached(engine: &Engine, key: &CacheKey, found: &Found) -> Option<Arc<Entry>> {
+    let entry = engine.get(key).await.entry?;
+    engine.is_reached(&entry, found.name.as_deref()).await.then_some(entry)
 }
 
 fn described(part: &StoredResponse) -> Option<Part> {
@@ -78,19 +92,27 @@ pub(crate) struct Completion {
     described: Part,
     missing: Missing,
     etag: HeaderValue,
+    fences: Box<[FenceId]>,
 }
 
 impl Completion {
     /// Of the part that was stored last, if it is fresh and has a strong validator: by nothing less can two parts be
     /// known to be of one representation.
-    pub(crate) async fn find(engine: &Engine, rules: &Rules, key: &CacheKey, asked: &Asked) -> Option<Self> {
-        let part = last(engine, key).await?;
-        let is_fresh = asked.judge(&part, rules, engine.clock.at()).is_fresh();
+    pub(crate) async fn find(scope: &Scope, found: &Found, asked: &Asked) -> Option<Self> {
+        let engine = &scope.engine;
+        let last = last(engine, found.key(&asked.key), found).await?;
+        let part = Arc::clone(last.response()?);
+        let is_fresh = asked.judge(&part, &scope.settings.rules, engine.clock.at()).is_fresh();
         let described = described(&part)?;
         let missing = described.missing(part.body.len())?;
         let etag =
             part.header(header::ETAG.as_str()).filter(|etag| etag::is_strong(etag.as_bytes()))?.clone();
-        is_fresh.then_some(Self { part, described, missing, etag })
+        is_fresh.then(|| Self { part, described, missing, etag, fences: last.fences().into() })
+    }
+
+    /// The fences of the part.
+    pub(crate) fn fences(&self) -> &[FenceId] {
+        &self.fences
     }
 
     /// Asks for the rest, if the representation is still the same (RFC 9110 section 13.1.5).
@@ -111,7 +133,9 @@ impl Completion {
         let rest = value(header::CONTENT_RANGE).and_then(Part::parse).ok_or(Unjoinable)?;
         let is_of_one = value(header::ETAG) == Some(self.etag.as_bytes());
         let is_sized = match body.size() {
-            BodySize::Sized(len) => len + self.part.body.len() as u64 == self.described.complete(),
+            BodySize::Sized(len) => {
+                len.checked_add(self.part.body.len() as u64) == Some(self.described.complete())
+            }
             // Its end shows it: a body that is not as long as it says is not stored.
             BodySize::Stream | BodySize::None => true,
         };

@@ -52,14 +52,17 @@ pub(crate) struct Joined {
     body: BoxBody,
     after: Pieces,
     len: u64,
+    /// What the body still owes.
+    owed: u64,
 }
 
 impl Joined {
     /// The stored part stands before or after the body; both have `len` bytes.
     pub(crate) fn new(part: Bytes, is_before: bool, body: BoxBody, len: u64) -> Self {
+        let owed = len.saturating_sub(part.len() as u64);
         let (part, none) = (Pieces::new(vec![part]), Pieces::default());
         let (before, after) = if is_before { (part, none) } else { (none, part) };
-        Self { before, body, after, len }
+        Self { before, body, after, len, owed }
     }
 }
 
@@ -75,7 +78,17 @@ impl MessageBody for Joined {
             return Poll::Ready(Some(Ok(chunk)));
         }
         match ready!(Pin::new(&mut self.body).poll_next(cx)) {
-            Some(chunk) => Poll::Ready(Some(chunk)),
+            Some(Ok(chunk)) => match self.owed.checked_sub(chunk.len() as u64) {
+                Some(owed) => {
+                    self.owed = owed;
+                    Poll::Ready(Some(Ok(chunk)))
+                }
+                None => Poll::Ready(Some(Err("the rest of a part is longer than it says".into()))),
+            },
+            Some(error) => Poll::Ready(Some(error)),
+            None if self.owed > 0 => {
+                Poll::Ready(Some(Err("the rest of a part is shorter than it says".into())))
+            }
             None => Poll::Ready(self.after.next().map(Ok)),
         }
     }

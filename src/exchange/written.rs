@@ -11,7 +11,7 @@ use url::Url;
 use crate::clock::Now;
 use crate::engine::Engine;
 use crate::exchange::behind;
-use crate::exchange::fill::Fill;
+use crate::exchange::fill::{Fill, snapshot};
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::handle::tell_failure;
 use crate::head::RequestFields;
@@ -19,6 +19,7 @@ use crate::policy::rules::Wishes;
 use crate::policy::tags;
 use crate::request::{self, Asked};
 use crate::scope::Scope;
+use crate::status::BypassReason;
 
 /// A request that may change its target.
 pub(crate) struct Write {
@@ -34,19 +35,20 @@ struct Posted {
     asked: Asked,
     stamp: Stamp,
     began: Now,
+    fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Write {
     /// Before it runs.
-    pub(crate) async fn begin(scope: &Scope, req: &ServiceRequest) -> Self {
+    pub(crate) async fn begin(scope: &Scope, req: &ServiceRequest, reason: BypassReason) -> Self {
         let authority = request::sent_authority(req.request()).unwrap_or_default();
         let target = req.uri().path_and_query().map_or("/", |target| target.as_str());
         let base = Url::parse(&format!("http://{}{target}", String::from_utf8_lossy(&authority))).ok();
-        let posted = if scope.settings.rules.to_the_letter && *req.method() == Method::POST {
-            Posted::begin(scope, req).await
-        } else {
-            None
-        };
+        let may_be_stored = scope.settings.rules.to_the_letter
+            && *req.method() == Method::POST
+            && reason == BypassReason::Method
+            && !scope.settings.skip.as_ref().is_some_and(|skip| skip(req));
+        let posted = if may_be_stored { Posted::begin(scope, req).await } else { None };
         Self { url: scope.url_fence(req, None), authority, base, posted }
     }
 
@@ -57,26 +59,45 @@ impl Write {
         let groups = lines.flat_map(tags::strings).map(|group| scope.tag_fence(&group));
         let named = [header::LOCATION, header::CONTENT_LOCATION].into_iter().filter_map(|name| {
             let url = self.named(answer, &name)?;
-            Some(scope.fence(scope.target_fence(&self.authority, url.path(), url.query())))
+            let fence = |path: &str, query| scope.fence(scope.target_fence(&self.authority, path, query));
+            let as_written = answer.get(&name)?.to_str().ok().and_then(target_as_written);
+            let as_written = as_written.map(|(path, query)| fence(path, query));
+            Some([fence(url.path(), url.query())].into_iter().chain(as_written))
         });
-        let fences: Vec<Fence> = [scope.fence(self.url)].into_iter().chain(groups).chain(named).collect();
+        let fences: Vec<Fence> =
+            [scope.fence(self.url)].into_iter().chain(groups).chain(named.flatten()).collect();
 
         let stands_for_target =
             self.base.is_some() && self.named(answer, &header::CONTENT_LOCATION) == self.base;
         let posted = self.posted.filter(|_| stands_for_target && wishes.key.is_none());
         let posted = posted.and_then(|posted| posted.named(scope, self.url, answer, wishes));
         let engine = Arc::clone(&scope.engine);
-        let (asked, stamp, began) = behind::to_the_end(async move {
+        let (posted, stamp) = behind::to_the_end(async move {
             let settled = match posted {
                 Some((posted, names)) => posted.settle(&engine, &names).await,
                 None => None,
             };
-            tell_failure(engine.raise(&fences).await);
+            let raised = engine.raise(&fences).await;
+            // The clock may have been moved on by somebody else's.
+            let settled = settled.filter(|_| raised.is_ok());
+            tell_failure(raised);
             settled?.after_its_raise(&engine).await
         })
         .await??;
-        let (scope, flight) = (Arc::clone(scope), asked.key.clone());
-        Some(Fill { scope, asked, flight, url: self.url, stamp, began, range: None, lead: None })
+        let Posted { asked, began, fields, .. } = posted;
+        Some(Fill {
+            scope: Arc::clone(scope),
+            flight: asked.key.clone(),
+            asked,
+            url: self.url,
+            stamp,
+            began,
+            range: None,
+            lead: None,
+            posted: true,
+            fields,
+            inherited: Vec::new(),
+        })
     }
 
     /// The URL that a field of the answer names, if it is of the same origin.
@@ -91,6 +112,21 @@ impl Write {
     }
 }
 
+/// Path and query of an absolute reference as they are written: keys are made of what is sent, and the parser of URLs
+/// writes some of it otherwise.
+fn target_as_written(reference: &str) -> Option<(&str, Option<&str>)> {
+    let reference = reference.split('#').next()?.trim();
+    let behind_authority = reference.split_once("://").map(|(_, rest)| rest);
+    let target = match behind_authority.or_else(|| reference.strip_prefix("//")) {
+        Some(rest) => rest.get(rest.find('/')?..)?,
+        None => reference.starts_with('/').then_some(reference)?,
+    };
+    Some(match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    })
+}
+
 impl Posted {
     async fn begin(scope: &Scope, req: &ServiceRequest) -> Option<Self> {
         let fields = RequestFields::read(req.headers());
@@ -99,7 +135,7 @@ impl Posted {
         }
         let asked = request::ask(&scope.settings, req, &Method::GET, fields, None).ok()?;
         let stamp = scope.engine.get(&asked.key).await.stamp;
-        Some(Self { asked, stamp, began: scope.engine.clock.now() })
+        Some(Self { asked, stamp, began: scope.engine.clock.now(), fields: snapshot(req.headers()) })
     }
 
     /// With the fences that name its answer; none if it may not be stored for its tags.
@@ -138,9 +174,8 @@ struct Settled {
 impl Settled {
     /// The stamp that it is stored with, after the raise of the write itself: the answer is older than that and carries
     /// a younger stamp, so it must have been the only one. Each raise moves the clock on.
-    async fn after_its_raise(self, engine: &Engine) -> Option<(Asked, Stamp, Now)> {
-        let Posted { asked, began, .. } = self.posted;
-        let stamp = engine.get(&asked.key).await.stamp;
-        (stamp.0 == self.before.0 + 1).then_some((asked, stamp, began))
+    async fn after_its_raise(self, engine: &Engine) -> Option<(Posted, Stamp)> {
+        let stamp = engine.get(&self.posted.asked.key).await.stamp;
+        (stamp.0 == self.before.0 + 1).then_some((self.posted, stamp))
     }
 }

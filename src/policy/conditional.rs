@@ -7,7 +7,7 @@ use crate::policy::range::{self, RangeAnswer};
 use crate::policy::{date, etag};
 use crate::stored::response::StoredResponse;
 
-/// How a stored 200 answers.
+/// How a stored response answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Whole,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::policy::fields::{decimal, trim_ows};
 use crate::policy::range::{self, RangeAnswer};
 
-/// `Content-Range` of one part (RFC 9110 section 14.4), and how many of its bytes are at hand.
+/// `Content-Range` of one part (RFC 9110 section 14.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
     first: u64,
@@ -51,9 +51,14 @@ impl Part {
         Some((start..end, format!("bytes {first}-{last}/{}", self.complete)))
     }
 
+    /// Whether so many bytes are all that it says it is.
+    pub(crate) fn is_whole(self, held: usize) -> bool {
+        u64::try_from(held).is_ok_and(|held| held == self.last - self.first + 1)
+    }
+
     /// What is missing, where it is one piece and all of this part is at hand.
     pub(crate) fn missing(self, held: usize) -> Option<Missing> {
-        let is_whole = u64::try_from(held).ok()? == self.last - self.first + 1;
+        let is_whole = self.is_whole(held);
         match (self.first == 0, self.last + 1 == self.complete) {
             (true, false) if is_whole => Some(Missing::From(self.last + 1)),
             (false, true) if is_whole => Some(Missing::Before(self.first)),

@@ -40,6 +40,9 @@ impl CacheConfigBuilder {
     /// wanted, where its strong `ETag` shows that both are of one piece (RFC 9111 sections 3.3 and 3.4). Default: off, the
     /// handler is asked for the whole, which answers all ranges from then on.
     ///
+    /// Handlers have to honour `If-Range`; actix-files does not: where a file has changed since its part was stored, the
+    /// one request that asks for the rest is answered 502, and the next one gets the whole.
+    ///
     /// For handlers that answer ranges themselves, with bodies that are long. Requests for ranges do not wait for each
     /// other.
     pub fn store_partial(mut self) -> Self {

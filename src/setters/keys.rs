@@ -64,7 +64,7 @@ impl CacheConfigBuilder {
     }
 
     /// Compares the request fields that select an answer by what they say and not by how it is written: lines are joined
-    /// and whitespace around commas is dropped; `Accept-Language` is compared without regard to case and order, and
+    /// and whitespace around commas is dropped, with empty members; `Accept-Language` is compared without regard to case and order, and
     /// an answer in the one language that a request wants most is found whatever list it was stored for (RFC 9111 section 4.1).
     /// Default: off, values are compared byte by byte.
     ///

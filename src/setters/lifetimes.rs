@@ -87,6 +87,7 @@ impl CacheConfigBuilder {
     /// 1xx, 206 and 304 are refused: they are not whole answers.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = u16>) -> Self {
         self.settings.rules.statuses.clear();
+        self.settings.rules.any_status = false;
         for status in statuses {
             self = self.accept("statuses", status, None);
         }

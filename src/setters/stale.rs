@@ -39,6 +39,8 @@ impl CacheConfigBuilder {
     /// Lets the first request that finds a stale answer in its window wait for the new one, while all others get the stale
     /// one at once. Default: off, the refresh runs behind a stale answer to the first one too.
     ///
+    /// With [`early_refresh`](Self::early_refresh) the first one waits before the answer is stale, too.
+    ///
     /// For scopes whose outer layers rely on the data of the request after it was answered: behind an answer, the
     /// request itself is at work, and they see a stand-in for it.
     pub fn foreground_refresh(mut self) -> Self {

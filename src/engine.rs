@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::HeaderMap;
 use futures_util::future::poll_immediate;
 use tokio::sync::Notify;
 
@@ -13,16 +13,14 @@ use crate::breaker::Breaker;
 use crate::clock::{Clock, Timestamp};
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::flight::Flights;
-use crate::head;
+use crate::found::{Found, MOST_STEPS, Walk};
 use crate::key::CacheKey;
 use crate::policy::reuse::{Failure, StandIn};
-use crate::policy::selecting;
 use crate::recent::Recent;
 use crate::storage::erased::ErasedStorage;
 use crate::storage::error::StorageError;
 use crate::storage::interface::{Lookup, Storage};
-use crate::stored::entry::{Content, Entry, Selector};
-use crate::stored::response::StoredResponse;
+use crate::stored::entry::Entry;
 
 pub(crate) struct Engine {
     storage: Box<dyn ErasedStorage>,
@@ -80,27 +78,6 @@ const MOST_WRITES: usize = 1_024;
 
 /// After a refresh began, the next one of the same key waits so long, unless the first one succeeds.
 pub(crate) const BACK_OFF: Duration = Duration::from_secs(5);
-
-/// What a lookup found after it followed aliases and varying fields.
-#[derive(Clone, Default)]
-pub(crate) struct Found {
-    /// The stored response that this request selects.
-    pub(crate) stored: Option<Arc<StoredResponse>>,
-    /// Its entry.
-    pub(crate) entry: Option<Arc<Entry>>,
-    /// The entry on the way that says which fields the answers vary on.
-    pub(crate) varies: Option<Arc<Entry>>,
-    /// Where it is, or would be, if not at the request's own key.
-    pub(crate) at: Option<CacheKey>,
-    /// The entry that leads from the request's own key to a name that its handler chose.
-    pub(crate) name: Option<Arc<Entry>>,
-    /// The fence clock before the lookup.
-    pub(crate) stamp: Stamp,
-}
-
-/// A request's key leads to a response through at most an alias, one level of varying fields, and the alias of a
-/// language.
-const MOST_STEPS: usize = 5;
 
 impl Engine {
     pub(crate) fn new(storage: impl Storage, clock: Clock, deadline: Duration) -> Self {
@@ -300,106 +277,6 @@ impl Engine {
         }
         result
     }
-}
-
-impl Found {
-    /// Has found nothing after all.
-    fn forget(&mut self) {
-        (self.stored, self.entry) = (None, None);
-    }
-
-    /// The key a fill of this request is known by.
-    pub(crate) fn key<'a>(&'a self, own: &'a CacheKey) -> &'a CacheKey {
-        self.at.as_ref().unwrap_or(own)
-    }
-}
-
-/// A lookup on its way from a request's own key to the response.
-struct Walk<'a> {
-    request: &'a HeaderMap,
-    found: Found,
-    /// The request's own variant, and the one in its language: a second place to look.
-    in_language: Option<(CacheKey, CacheKey)>,
-    /// Where nothing was.
-    own_variant: Option<CacheKey>,
-}
-
-impl<'a> Walk<'a> {
-    fn new(stamp: Stamp, request: &'a HeaderMap) -> Self {
-        let found = Found { stamp, ..Found::default() };
-        Self { request, found, in_language: None, own_variant: None }
-    }
-
-    /// Takes a lookup in; says where to look next.
-    fn follow(&mut self, lookup: Lookup) -> Option<CacheKey> {
-        let Some(entry) = lookup.entry else {
-            let (own, in_language) = self.in_language.take()?;
-            self.own_variant = Some(own);
-            return Some(in_language);
-        };
-        match &entry.content {
-            Content::Response(response) => {
-                self.found.stored = Some(Arc::clone(response));
-                self.found.entry = Some(entry);
-                None
-            }
-            Content::Alias(key) => {
-                let next = key.clone();
-                if self.found.varies.is_none() {
-                    self.found.name = Some(entry);
-                }
-                Some(next)
-            }
-            Content::Varies(varies) => {
-                let next = selected(entry.key(), &varies.by, self.request);
-                let in_language = in_preferred_language(entry.key(), &varies.by, self.request);
-                self.in_language = in_language.map(|key| (next.clone(), key));
-                self.found.varies = Some(entry);
-                Some(next)
-            }
-        }
-    }
-
-    /// A request that found nothing has its place where its own variant would be.
-    fn end(self) -> Found {
-        let mut found = self.found;
-        if found.stored.is_none()
-            && let Some(own) = self.own_variant
-        {
-            found.at = Some(own);
-        }
-        found
-    }
-}
-
-/// The key of the variant that a request selects (RFC 9111 section 4.1).
-pub(crate) fn selected(base: &CacheKey, by: &Selector, request: &HeaderMap) -> CacheKey {
-    base.variant(by.names.iter().map(|name| (name.as_str(), head::selecting(request, name, by.normalised))))
-}
-
-/// The key of the variant in a language, whatever the list was that selected it: the other fields are the request's.
-pub(crate) fn spoken_in(
-    language: &[u8],
-    base: &CacheKey,
-    by: &Selector,
-    request: &HeaderMap,
-) -> Option<CacheKey> {
-    let tells_languages_apart = by.normalised && by.names.contains(&header::ACCEPT_LANGUAGE);
-    tells_languages_apart.then(|| {
-        base.variant(by.names.iter().map(|name| match *name {
-            header::ACCEPT_LANGUAGE => (header::CONTENT_LANGUAGE.as_str(), Some(language.to_vec())),
-            _ => (name.as_str(), head::selecting(request, name, true)),
-        }))
-    })
-}
-
-/// The key of the variant in the language that a request wants most (RFC 9110 section 12.5.4).
-fn in_preferred_language(base: &CacheKey, by: &Selector, request: &HeaderMap) -> Option<CacheKey> {
-    if !by.normalised {
-        return None;
-    }
-    let wanted = selecting::preferred(&head::combined(request, &header::ACCEPT_LANGUAGE)?)?;
-    spoken_in(&wanted, base, by, request)
 }
 
 /// A write under way.

@@ -108,6 +108,7 @@ mod extractor;
 mod fence;
 mod fields;
 mod flight;
+mod found;
 mod handle;
 mod head;
 mod invalidation;

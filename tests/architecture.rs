@@ -60,6 +60,7 @@ const FLOORS: &[&str] = &[
     "flight.rs",
     "settings.rs",
     "request.rs",
+    "found.rs",
     "engine.rs",
     "exchange/queue.rs",
     "scope.rs",

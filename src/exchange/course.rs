@@ -11,7 +11,6 @@ use actix_web::http::StatusCode;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
 use crate::clock::Timestamp;
-use crate::engine::Found;
 use crate::exchange::body::CacheBody;
 use crate::exchange::bypass::bypass;
 use crate::exchange::filling::fill;
@@ -24,6 +23,7 @@ use crate::exchange::respond;
 use crate::exchange::slot::Slot;
 use crate::exchange::telling::{Forward, Outcome, Told};
 use crate::flight::{Landing, Role};
+use crate::found::Found;
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::{self, Asked, Plan};
 use crate::scope::Scope;

@@ -10,10 +10,11 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 
 use crate::clock::{Now, Timestamp};
-use crate::engine::{Engine, selected, spoken_in};
+use crate::engine::Engine;
 use crate::fence::{FenceId, Stamp};
 use crate::fields::{add_etag, merged_vary, pack, storable};
 use crate::flight::{Landed, Landing, Lead};
+use crate::found::{selected, spoken_in};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
 use crate::policy::rules::Rules;
 use crate::policy::selecting;

@@ -10,7 +10,6 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{Method, StatusCode};
 
-use crate::engine::Found;
 use crate::exchange::answered::{Answered, judged_answer};
 use crate::exchange::body::CacheBody;
 use crate::exchange::fill::{Fill, snapshot};
@@ -22,6 +21,7 @@ use crate::exchange::preconditions::{add_validators, ask_for_range, take_conditi
 use crate::exchange::respond;
 use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed};
 use crate::flight::Lead;
+use crate::found::Found;
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::Asked;
 use crate::status::{FillReason, NotStoredReason};

@@ -7,9 +7,10 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 
-use crate::engine::{Engine, Found};
+use crate::engine::Engine;
 use crate::exchange::pieces::Joined;
 use crate::fence::FenceId;
+use crate::found::Found;
 use crate::key::CacheKey;
 use crate::policy::conditional::range_applies;
 use crate::policy::etag;

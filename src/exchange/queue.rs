@@ -7,8 +7,9 @@ use std::time::Duration;
 use actix_web::dev::ServiceRequest;
 use tokio::time::Sleep;
 
-use crate::engine::{Engine, selected};
+use crate::engine::Engine;
 use crate::flight::{FlightId, Follower, Landed, Landing, Woken};
+use crate::found::selected;
 use crate::key::CacheKey;
 use crate::stored::response::StoredResponse;
 

@@ -9,11 +9,12 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::{Error, rt};
 
-use crate::engine::{BACK_OFF, Engine, Found};
+use crate::engine::{BACK_OFF, Engine};
 use crate::exchange::body;
 use crate::exchange::filling::fill;
 use crate::exchange::handler::{Exchanged, Layer};
 use crate::flight::{Landing, Lead, Role};
+use crate::found::Found;
 use crate::key::CacheKey;
 use crate::policy::reuse::{Reuse, StandIn};
 use crate::request::Asked;

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::Timestamp;
-use crate::engine::Found;
+use crate::found::Found;
 use crate::key::CacheKey;
 use crate::policy::reuse::Reuse;
 use crate::scope::Scope;

@@ -102,9 +102,8 @@ impl Engine {
     pub(crate) fn find_now(&self, key: &CacheKey, request: &HeaderMap) -> Option<Found> {
         let mut lookup = self.storage.get_now(key)?;
         // Nearly all hits are here already: the walk is for the others.
-        if let Some(response) = lookup.entry.as_deref().and_then(Entry::response) {
-            let stored = Some(Arc::clone(response));
-            return Some(Found { stored, entry: lookup.entry, stamp: lookup.stamp, ..Found::default() });
+        if lookup.entry.as_deref().is_some_and(|entry| entry.response().is_some()) {
+            return Some(Found { entry: lookup.entry, stamp: lookup.stamp, ..Found::default() });
         }
         let mut walk = Walk::new(lookup.stamp, request);
         for _ in 0..MOST_STEPS {
@@ -128,7 +127,7 @@ impl Engine {
         if let Some(entry) = &walk.found.entry
             && !self.is_reached(entry, walk.found.name.as_deref()).await
         {
-            walk.found.forget();
+            walk.found.entry = None;
         }
         walk.end()
     }

@@ -15,9 +15,7 @@ use crate::stored::response::StoredResponse;
 /// What a lookup found after it followed aliases and varying fields.
 #[derive(Clone, Default)]
 pub(crate) struct Found {
-    /// The stored response that this request selects.
-    pub(crate) stored: Option<Arc<StoredResponse>>,
-    /// Its entry.
+    /// The entry of the stored response that this request selects.
     pub(crate) entry: Option<Arc<Entry>>,
     /// The entry on the way that says which fields the answers vary on.
     pub(crate) varies: Option<Arc<Entry>>,
@@ -34,9 +32,9 @@ pub(crate) struct Found {
 pub(crate) const MOST_STEPS: usize = 5;
 
 impl Found {
-    /// Has found nothing after all.
-    pub(crate) fn forget(&mut self) {
-        (self.stored, self.entry) = (None, None);
+    /// The stored response that this request selects.
+    pub(crate) fn stored(&self) -> Option<&Arc<StoredResponse>> {
+        self.entry.as_deref()?.response()
     }
 
     /// The key a fill of this request is known by.
@@ -69,8 +67,7 @@ impl<'a> Walk<'a> {
             return Some(in_language);
         };
         match &entry.content {
-            Content::Response(response) => {
-                self.found.stored = Some(Arc::clone(response));
+            Content::Response(_) => {
                 self.found.entry = Some(entry);
                 None
             }
@@ -94,7 +91,7 @@ impl<'a> Walk<'a> {
     /// A request that found nothing has its place where its own variant would be.
     pub(crate) fn end(self) -> Found {
         let mut found = self.found;
-        if found.stored.is_none()
+        if found.entry.is_none()
             && let Some(own) = self.own_variant
         {
             found.at = Some(own);

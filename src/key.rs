@@ -191,6 +191,7 @@ pub(crate) struct KeyWriter {
 
 impl KeyWriter {
     /// Starts a key in a namespace, given as the bytes [`namespace`] made of it.
+    #[inline(always)] // as `finish`
     pub(crate) fn new(namespace: &[u8]) -> Self {
         let mut bytes = SPARE.with(Cell::take);
         bytes.clear();
@@ -250,6 +251,7 @@ impl KeyWriter {
         self.bytes.len()
     }
 
+    #[inline(always)] // every hit makes one key, and out of line that costs it more
     pub(crate) fn finish(self) -> CacheKey {
         CacheKey { hash: SEED.hash_one(self.bytes.as_slice()), bytes: self.bytes, cuts: self.cuts }
     }

@@ -125,7 +125,7 @@ where
         let Some(found) = scope.engine.find_now(&asked.key, req.headers()) else {
             return self.slow(req, Start::Planned(Plan::Use(asked)));
         };
-        let Some(stored) = found.stored.as_deref() else {
+        let Some(stored) = found.stored() else {
             return self.slow(req, Start::Found(asked, found));
         };
         let now = scope.engine.clock.at();

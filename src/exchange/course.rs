@@ -105,12 +105,12 @@ where
                 (engine.find(&asked.key, req.headers()).await, Some(ended))
             }
         };
-        if found.at.is_none() && found.stored.is_none() {
+        if found.at.is_none() && found.entry.is_none() {
             found.at = queue.own_variant();
         }
         let now = engine.clock.at();
         let mut reuse = judge(&scope, &found, &asked, now);
-        if let Some(stored) = &found.stored {
+        if let Some(stored) = found.stored() {
             let key = found.key(&asked.key);
             match reuse {
                 Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
@@ -145,7 +145,7 @@ where
         }
         let (rules, key) = (&scope.settings.rules, found.key(&asked.key).clone());
         // Where the whole is stored, if stale, it is the whole that is asked about.
-        let range = if found.stored.is_none() { parts::wanted(rules, &asked, &req) } else { None };
+        let range = if found.entry.is_none() { parts::wanted(rules, &asked, &req) } else { None };
         if let Some(range) = &range
             && let Some(part) = parts::find(&scope, &found, &asked, range, req.headers()).await
         {
@@ -205,7 +205,7 @@ where
             found = engine.find(&asked.key, req.headers()).await;
             reuse = judge(&scope, &found, &asked, now);
             let failure = if stand_in.errors { Failure::Error } else { Failure::Unreachable };
-            if let Some(stored) = found.stored.as_ref().filter(|_| reuse.serves_for(failure)) {
+            if let Some(stored) = found.stored().filter(|_| reuse.serves_for(failure)) {
                 return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
             }
         }
@@ -216,7 +216,7 @@ where
 /// What the stored response that was found is good for.
 fn judge(scope: &Scope, found: &Found, asked: &Asked, now: Timestamp) -> Reuse {
     let judge = |stored: &Arc<StoredResponse>| asked.judge(stored, &scope.settings.rules, now);
-    found.stored.as_ref().map_or(Reuse::NotForThis, judge)
+    found.stored().map_or(Reuse::NotForThis, judge)
 }
 
 /// Where the answer is hardly for everybody, the handler sees the client's own conditions and ranges, and answers 304

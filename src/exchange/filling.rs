@@ -60,7 +60,7 @@ where
         inherited: Vec::new(),
     };
     let asked = &fill.asked;
-    let stale = found.stored.clone().filter(|_| matches!(reuse, Reuse::Stale(_)));
+    let stale = found.stored().cloned().filter(|_| matches!(reuse, Reuse::Stale(_)));
     let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
     // Over HTTP/2 a body needs no field that announces it: what is not in the key the handler must not see.
     if matches!(*req.method(), Method::GET | Method::HEAD) {
@@ -95,7 +95,7 @@ where
         engine.note_failure(&fill.flight, fill.began.at, failure);
         if let Some(spare) = spare.as_ref().filter(|_| may_serve) {
             // It may have been invalidated while the handler ran.
-            let still = engine.find(&asked.key, spare.headers()).await.stored;
+            let still = engine.find(&asked.key, spare.headers()).await.stored().cloned();
             let now = engine.clock.at();
             let serves = |stored: &Arc<StoredResponse>| asked.judge(stored, rules, now).serves_for(failure);
             if let Some(stale) = still.filter(serves) {

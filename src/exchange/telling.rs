@@ -30,7 +30,7 @@ pub(crate) enum Forward {
 impl Forward {
     /// Why a request goes on that found this.
     pub(crate) fn why(found: &Found, reuse: Reuse, now: Timestamp) -> Self {
-        match &found.stored {
+        match found.stored() {
             None if found.varies.is_some() => Self::VaryMiss,
             None => Self::UriMiss,
             Some(_) if reuse == Reuse::NotForThis => Self::Bypass,

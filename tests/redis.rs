@@ -148,6 +148,16 @@ async fn lost_fences_take_everything_along() {
     }
 }
 
+async fn hits_within_two_seconds(process: &Process) {
+    for _ in 0..400 {
+        if process.server.get("/a/x", &[]).await.cache() == "HIT" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no hit within two seconds of its coming");
+}
+
 // F1
 #[tokio::test]
 async fn an_app_whose_server_is_not_there_answers_everything_and_finds_it_when_it_comes() {
@@ -159,13 +169,7 @@ async fn an_app_whose_server_is_not_there_answers_everything_and_finds_it_when_i
     }
     assert!(process.cache.storage_trouble().failed > 0);
     redis.start_again().await;
-    for _ in 0..400 {
-        if process.server.get("/a/x", &[]).await.cache() == "HIT" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("no hit within two seconds of its coming");
+    hits_within_two_seconds(&process).await;
 }
 
 // F2
@@ -179,13 +183,7 @@ async fn a_server_that_is_killed_and_comes_back_costs_misses_only() {
         assert_eq!(process.server.get("/a/x", &[]).await.status, 200);
     }
     redis.start_again().await;
-    for _ in 0..400 {
-        if process.server.get("/a/x", &[]).await.cache() == "HIT" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("no hit within two seconds of its return");
+    hits_within_two_seconds(&process).await;
 }
 
 /// The time that each of so many requests takes, one after the other; all are answered.
@@ -216,11 +214,5 @@ async fn a_server_that_is_frozen_costs_some_deadlines_and_then_nothing() {
     let trouble = process.cache.storage_trouble();
     assert!(trouble.late > 0 && trouble.left_alone >= 90, "{trouble:?}");
     redis.signal("CONT");
-    for _ in 0..400 {
-        if process.server.get("/a/x", &[]).await.cache() == "HIT" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("no hit within two seconds of its return");
+    hits_within_two_seconds(&process).await;
 }

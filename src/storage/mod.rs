@@ -1,4 +1,10 @@
 //! Where entries are kept: the [`Storage`] trait, the storages of this crate, and a suite that checks any storage.
+//!
+//! A storage of your own implements [`Storage`], whose documentation is the contract, and is checked by
+//! [`conformance::check`]; `examples/custom_storage.rs` is one, in under a hundred lines. Entries that leave the process go as
+//! [`Entry::to_bytes`](crate::Entry::to_bytes) writes them, under names made of [`CacheKey::digest`](crate::CacheKey::digest) and
+//! [`CacheKey::namespace`](crate::CacheKey::namespace); [`CacheKey::fences`](crate::CacheKey::fences) are those that can be asked about
+//! together with the entry.
 
 pub(crate) mod erased;
 pub(crate) mod error;

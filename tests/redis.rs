@@ -99,6 +99,18 @@ async fn every_key_can_be_read_by_an_operator_and_has_an_expiry() {
     }
 }
 
+#[tokio::test]
+async fn what_is_written_to_keeps_its_fences() {
+    let redis = RedisServer::start().await;
+    let cache = CacheConfig::builder(storage(&redis)).build().unwrap().handle();
+    let set = || cache.set("k", StoredResponse::new(StatusCode::OK, "page"), StoreOptions::new());
+    set().await.unwrap();
+    redis.send("EXPIRE afc:{fences} 5").await;
+    set().await.unwrap();
+    let ttl: i64 = redis.send("TTL afc:{fences}").await.trim_start_matches(':').trim().parse().unwrap();
+    assert!(ttl > 7 * 24 * 3600, "{ttl}");
+}
+
 // F10, F11
 #[tokio::test]
 async fn a_damaged_entry_is_a_miss_and_gone() {

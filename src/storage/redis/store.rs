@@ -181,7 +181,15 @@ impl Storage for RedisStorage {
         call.arg(bytes).arg(ORDER).arg(millis(lives));
         let mut lent = self.0.connections.lend().await?;
         let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
-        lent.outcome(outcome).await.map(drop)
+        lent.outcome(outcome).await?;
+        // What is in use does not lose its fences: that would drop it all.
+        let names = &self.0.names;
+        let mut live = redis::pipe();
+        for key in [&names.fences, &names.within] {
+            live.cmd("PEXPIRE").arg(key).arg(millis(FENCES_LIVE)).ignore();
+        }
+        let outcome = live.query_async::<()>(&mut lent.connection).await;
+        lent.outcome(outcome).await
     }
 
     async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {

@@ -46,7 +46,8 @@ pub(crate) fn configure(args: &Args) -> Result<CacheConfig, Error> {
 
 #[cfg(feature = "redis")]
 fn redis(url: &str, prefix: &str) -> Result<CacheConfigBuilder, Error> {
-    let storage = actix_fast_cache::RedisStorage::open(url, prefix).map_err(refusal)?;
+    let storage = actix_fast_cache::RedisStorage::open(url, prefix)
+        .map_err(|error| refusal(format!("--storage {url}: {error}")))?;
     Ok(CacheConfig::builder(storage))
 }
 

@@ -520,6 +520,30 @@ async fn an_answer_that_breaks_off_is_not_stored_and_breaks_off_here_too() {
     assert_eq!(proxy.get("/", &[]).await.cache(), "HIT");
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn two_proxies_share_what_is_kept_in_redis_and_lose_it_together() {
+    let (nginx, redis) = (Nginx::start("").await, support::redis::RedisServer::start().await);
+    nginx.put("page.txt", b"a page\n");
+    let flags = ["--ttl", "60", "--purge", "--storage", &redis.url()];
+    let [one, other] = [(); 2].map(|()| Proxy::start(&nginx.url(), &flags));
+    let asked = async |proxy: &Proxy| proxy.get("/page.txt", &[]).await.cache();
+    assert_eq!(asked(&one).await, "MISS");
+    let mut shared = asked(&other).await;
+    for _ in 0..400 {
+        // It is written behind the first answer.
+        if shared == "HIT" {
+            break;
+        }
+        shared = asked(&other).await;
+    }
+    assert_eq!((shared.as_str(), asked(&one).await.as_str()), ("HIT", "HIT"));
+    let before = nginx.requests("/page.txt").await;
+    assert_eq!(one.send("PURGE", "/page.txt", &[], b"").await.text(), "{\"dropped\": 1}\n");
+    asked(&other).await;
+    assert_eq!(nginx.requests("/page.txt").await, before + 1);
+}
+
 #[test]
 fn a_command_line_that_makes_no_sense_is_refused_by_name() {
     for (flag, value) in [

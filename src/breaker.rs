@@ -35,7 +35,7 @@ impl Breaker {
     }
 
     pub(crate) fn succeeded(&self) {
-        if self.failures.load(Relaxed) > 0 {
+        if self.failures.load(Relaxed) > 0 || self.opens_at.load(Relaxed) > 0 {
             self.failures.store(0, Relaxed);
             self.opens_at.store(0, Relaxed);
         }
@@ -85,5 +85,29 @@ mod tests {
         assert!(breaker.admits(later));
         breaker.succeeded();
         assert!(breaker.admits(later) && breaker.admits(later));
+    }
+
+    #[test]
+    fn a_success_that_meets_the_opening_does_not_leave_it_open_for_good() {
+        let start = Timestamp::default().plus(Duration::from_secs(1));
+        for _ in 0..20_000 {
+            let breaker = Breaker::default();
+            for _ in 1..MOST_FAILURES {
+                breaker.failed(start);
+            }
+            std::thread::scope(|scope| {
+                scope.spawn(|| breaker.failed(start));
+                breaker.succeeded();
+            });
+            // Past any race the storage is well.
+            for n in 1..10 {
+                let now = start.plus(PROBE_EVERY * n);
+                if breaker.admits(now) {
+                    breaker.succeeded();
+                }
+            }
+            let end = start.plus(PROBE_EVERY * 20);
+            assert!(breaker.admits(end) && breaker.admits(end), "half open for good");
+        }
     }
 }

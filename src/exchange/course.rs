@@ -185,7 +185,7 @@ where
                 return fill(&layer, req, asked, found, reuse, None, Some(lead)).await;
             }
             Role::Follow(follower) => {
-                match queue.follow(follower, wait, engine, &asked.key, &key, &req).await {
+                match queue.follow(follower, wait, engine, &asked.key, &found, &req).await {
                     Next::Serve(stored) => {
                         let outcome = Outcome::Collapsed(Forward::why(&found, reuse, now));
                         return Ok(hit(&scope, req, &asked, &stored, outcome));

@@ -135,8 +135,11 @@ impl Fill {
             fences.push(base.target_fence());
         }
         let mut tags: Vec<_> = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
-        let is_new = |fence: &&FenceId| !fences.contains(fence);
-        tags.extend(self.inherited.iter().filter(is_new).copied());
+        for fence in &self.inherited {
+            if !fences.contains(fence) && !tags.contains(fence) {
+                tags.push(*fence);
+            }
+        }
         let mut freshness = verdict.freshness;
         freshness.received = self.scope.engine.clock.at();
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);

@@ -27,6 +27,9 @@ use crate::request::Asked;
 use crate::status::{FillReason, NotStoredReason};
 use crate::stored::response::StoredResponse;
 
+/// A stored response with more fences than this is not validated but made anew.
+const MOST_FENCES: usize = 1_000;
+
 /// Runs the handler, and stores its answer if it may be; a stale one may serve where it fails.
 ///
 /// `reuse` says what the stored response that was found is still good for; `range` is one that the handler is to see.
@@ -66,7 +69,9 @@ where
     if matches!(*req.method(), Method::GET | Method::HEAD) {
         req.set_payload(Payload::None);
     }
-    let validating = stale.as_ref().filter(|stored| add_validators(&mut req, stored));
+    // What a 304 updates keeps the fences it had: with tags that change each time, they would grow for good.
+    let is_laden = found.entry.as_ref().is_some_and(|entry| entry.fences().len() > MOST_FENCES);
+    let validating = stale.as_ref().filter(|stored| !is_laden && add_validators(&mut req, stored));
     let mut completing = None;
     if let (Some(range), Some(conditions)) = (&fill.range, &conditions) {
         ask_for_range(&mut req, range, conditions);

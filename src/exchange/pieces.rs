@@ -54,6 +54,7 @@ pub(crate) struct Joined {
     len: u64,
     /// What the body still owes.
     owed: u64,
+    ended: bool,
 }
 
 impl Joined {
@@ -62,7 +63,7 @@ impl Joined {
         let owed = len.saturating_sub(part.len() as u64);
         let (part, none) = (Pieces::new(vec![part]), Pieces::default());
         let (before, after) = if is_before { (part, none) } else { (none, part) };
-        Self { before, body, after, len, owed }
+        Self { before, body, after, len, owed, ended: false }
     }
 }
 
@@ -77,6 +78,9 @@ impl MessageBody for Joined {
         if let Some(chunk) = self.before.next() {
             return Poll::Ready(Some(Ok(chunk)));
         }
+        if self.ended {
+            return Poll::Ready(self.after.next().map(Ok));
+        }
         match ready!(Pin::new(&mut self.body).poll_next(cx)) {
             Some(Ok(chunk)) => match self.owed.checked_sub(chunk.len() as u64) {
                 Some(owed) => {
@@ -89,7 +93,10 @@ impl MessageBody for Joined {
             None if self.owed > 0 => {
                 Poll::Ready(Some(Err("the rest of a part is shorter than it says".into())))
             }
-            None => Poll::Ready(self.after.next().map(Ok)),
+            None => {
+                self.ended = true;
+                Poll::Ready(self.after.next().map(Ok))
+            }
         }
     }
 }

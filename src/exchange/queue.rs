@@ -9,7 +9,7 @@ use tokio::time::Sleep;
 
 use crate::engine::Engine;
 use crate::flight::{FlightId, Follower, Landed, Landing, Woken};
-use crate::found::selected;
+use crate::found::{Found, selected};
 use crate::key::CacheKey;
 use crate::stored::response::StoredResponse;
 
@@ -48,14 +48,14 @@ impl Queue {
         self.own_variant.clone()
     }
 
-    /// Waits for the leader of `key`, under which a request looked whose own key is `own`.
+    /// Waits for the leader of what a request looked for, whose own key is `own`, and of which it `found` this.
     pub(crate) async fn follow(
         &mut self,
         follower: Follower,
         wait: Duration,
         engine: &Engine,
         own: &CacheKey,
-        key: &CacheKey,
+        found: &Found,
         req: &ServiceRequest,
     ) -> Next {
         self.followed = Some(follower.flight());
@@ -67,8 +67,10 @@ impl Queue {
             Woken::By(Landing::Alone) => return Next::RunAlone,
             Woken::TimedOut => return Next::GiveUp,
         };
-        match fit(&landed, own, key, req) {
+        match fit(&landed, own, found.key(own), req) {
             Fit::Same => match engine.is_current(landed.entry.stamp(), landed.entry.fences()).await {
+                // The leader may have looked from another URL: to this one's name a write may have come since.
+                Ok(true) if !engine.is_reached(&landed.entry, found.name.as_deref()).await => self.retry(),
                 Ok(true) => Next::Serve(landed.response),
                 // Invalidated since: one of those who waited runs anew.
                 Ok(false) => self.retry(),

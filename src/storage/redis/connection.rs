@@ -63,9 +63,12 @@ impl Connections {
 
     /// The connection of this runtime.
     pub(crate) async fn lend(&self) -> Result<Lent, StorageError> {
+        let runtime = Handle::try_current().map_err(|error| {
+            StorageError::with_source("Redis is asked within a Tokio runtime only", error)
+        })?;
         let line = {
             let mut lines = self.of_runtimes.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(lines.entry(Handle::current().id()).or_default())
+            Arc::clone(lines.entry(runtime.id()).or_default())
         };
         let mut state = line.state.lock().await;
         if line.unanswered.load(Relaxed) >= MOST_UNANSWERED {

@@ -165,7 +165,8 @@ impl Storage for RedisStorage {
         }
         let others: Vec<FenceId> = entry.fences().iter().filter(|id| !known.contains(id)).copied().collect();
         if !others.is_empty() {
-            match self.times(&others).await? {
+            // With the known ones: a fence may have become the wider one around it since.
+            match self.times(&[others, known].concat()).await? {
                 Some((_, times)) if times.iter().all(|raised| *raised <= stamp) => {}
                 _ => return Ok(miss),
             }

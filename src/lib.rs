@@ -143,8 +143,8 @@ pub use self::policy::rules::SetCookiePolicy;
 pub use self::query::QueryKey;
 pub use self::settings::{CookiePolicy, EtagMode, HostPolicy};
 pub use self::status::{BypassReason, FillReason, NotStoredReason};
-#[cfg(feature = "redis")]
-pub use self::storage::RedisStorage;
 pub use self::storage::{FailingStorage, Lookup, MemoryStats, MemoryStorage, Storage, StorageError};
+#[cfg(feature = "redis")]
+pub use self::storage::{RedisServers, RedisStorage};
 pub use self::stored::entry::Entry;
 pub use self::stored::response::StoredResponse;

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
 
-    /// Where responses are kept: memory, or redis://HOST:PORT (built with --features redis)
+    /// Where responses are kept: memory, or redis://HOST:PORT (built with --features redis, or redis-tls for rediss://)
     #[arg(long, value_name = "STORAGE", default_value = "memory", value_parser = parse_storage)]
     pub(crate) storage: Storage,
 
@@ -97,7 +97,7 @@ fn parse_origin(text: &str) -> Result<Authority, String> {
 fn parse_storage(text: &str) -> Result<Storage, String> {
     match text {
         "memory" => Ok(Storage::Memory),
-        url if url.starts_with("redis://") => Ok(Storage::Redis(url.to_owned())),
+        url if url.starts_with("redis://") || url.starts_with("rediss://") => Ok(Storage::Redis(url.to_owned())),
         _ => Err("expected memory or redis://HOST:PORT".into()),
     }
 }

@@ -25,5 +25,5 @@ pub use self::failing::FailingStorage;
 pub use self::interface::{Lookup, Storage};
 pub use self::memory::{MemoryStats, MemoryStorage};
 #[cfg(feature = "redis")]
-pub use self::redis::store::RedisStorage;
+pub use self::redis::{servers::RedisServers, store::RedisStorage};
 pub use crate::fence::{Fence, FenceId, Stamp};

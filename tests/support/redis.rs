@@ -1,6 +1,6 @@
 //! A Redis server of one's own, on a free port of the loopback; ended when dropped.
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
-#![allow(clippy::unwrap_used, clippy::expect_used)] // it is test code
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // it is test code
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -12,20 +12,41 @@ use tokio::net::TcpStream;
 pub struct RedisServer {
     pub port: u16,
     child: Option<Child>,
+    settings: Vec<String>,
+    /// A sentinel does not know how to part.
+    parts: bool,
 }
 
 impl RedisServer {
     /// Starts a server, and waits until it answers.
     pub async fn start() -> Self {
-        let port = free_port();
-        let mut server = Self { port, child: None };
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with settings, as on its command line.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let mut server = Self::absent();
+        server.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         server.start_again().await;
+        server
+    }
+
+    /// Starts a server that has its port from these settings.
+    pub async fn start_from(port: u16, settings: &[&str]) -> Self {
+        let child = Command::new("redis-server")
+            .args(settings)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed: apt-get install redis-server");
+        let server = Self { port, child: Some(child), settings: Vec::new(), parts: false };
+        wait_until(async || server.try_send("PING\r\n").await.is_some()).await;
         server
     }
 
     /// A port where nobody listens yet.
     pub fn absent() -> Self {
-        Self { port: free_port(), child: None }
+        Self { port: free_port(), child: None, settings: Vec::new(), parts: true }
     }
 
     /// Starts it at the same port, empty.
@@ -33,13 +54,15 @@ impl RedisServer {
         let port = self.port.to_string();
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"])
+            .args(&self.settings)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is needed: apt-get install redis-server");
         self.child = Some(child);
         for _ in 0..1_000 {
-            if self.try_send("PING\r\n").await.is_some_and(|answer| answer.starts_with("+PONG")) {
+            // One that wants a password is there too.
+            if self.try_send("PING\r\n").await.is_some_and(|answer| !answer.starts_with("-LOADING")) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -77,10 +100,18 @@ impl RedisServer {
 
     async fn try_send(&self, bytes: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        stream.write_all(bytes.as_bytes()).await.ok()?;
-        let mut answer = vec![0; 1 << 20];
-        let len = stream.read(&mut answer).await.ok()?;
-        Some(String::from_utf8_lossy(&answer[..len]).into_owned())
+        if !self.parts {
+            stream.write_all(bytes.as_bytes()).await.ok()?;
+            let mut answer = vec![0; 1 << 16];
+            let len = stream.read(&mut answer).await.ok()?;
+            return Some(String::from_utf8_lossy(&answer[..len]).into_owned());
+        }
+        // An answer comes in any number of pieces; the server closes when all is said.
+        stream.write_all(format!("{bytes}QUIT\r\n").as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok()?;
+        let answer = answer.strip_suffix(b"+OK\r\n").unwrap_or(&answer);
+        (!answer.is_empty()).then(|| String::from_utf8_lossy(answer).into_owned())
     }
 }
 
@@ -90,6 +121,96 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+/// Three nodes that share the slots of a cluster.
+pub struct RedisCluster {
+    pub nodes: Vec<RedisServer>,
+    _files: Folder,
+}
+
+pub const SLOTS: u32 = 16_384;
+
+impl RedisCluster {
+    pub async fn start() -> Self {
+        let (mut nodes, files) = (Vec::new(), Folder::new());
+        for n in 0..3 {
+            let (bus, table) = (free_port().to_string(), files.path(&format!("nodes-{n}.conf")));
+            let settings =
+                ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-config-file", &table];
+            let more = ["--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"];
+            let node = RedisServer::start_with(&[settings.as_slice(), &more].concat()).await;
+            let (first, last) = (n * SLOTS / 3, (n + 1) * SLOTS / 3 - 1);
+            node.send(&format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await;
+            node.send(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1)).await;
+            nodes.push((node, bus));
+        }
+        let (first, others) = nodes.split_first().unwrap();
+        for (node, bus) in others {
+            let met = first.0.send(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port)).await;
+            assert!(met.starts_with("+OK"), "{met}");
+        }
+        let cluster = Self { nodes: nodes.into_iter().map(|(node, _)| node).collect(), _files: files };
+        for node in &cluster.nodes {
+            wait_until(async || {
+                let info = node.send("CLUSTER INFO").await;
+                info.contains("cluster_state:ok")
+                    && info.contains("cluster_known_nodes:3")
+                    && info.contains("cluster_slots_ok:16384")
+            })
+            .await;
+        }
+        cluster
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(RedisServer::url).collect()
+    }
+
+    /// The node that serves the slot of a key, and another one.
+    pub async fn owner(&self, key: &str) -> (u32, &RedisServer, &RedisServer) {
+        let slot = self.nodes[0].send(&format!("CLUSTER KEYSLOT {key}")).await;
+        let slot: u32 = slot.trim_start_matches(':').trim().parse().unwrap();
+        for (n, node) in self.nodes.iter().enumerate() {
+            if !node.send(&format!("GET {key}")).await.starts_with("-MOVED") {
+                return (slot, node, &self.nodes[(n + 1) % 3]);
+            }
+        }
+        panic!("nobody has slot {slot}");
+    }
+}
+
+/// Waits until something that other processes do has come about.
+pub async fn wait_until(mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not come about");
+}
+
+/// A folder for files of one test, gone when dropped.
+pub struct Folder(std::path::PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        // A port that was free a moment ago is a name that nobody else has.
+        let path = std::env::temp_dir().join(format!("afc-test-{}-{}", std::process::id(), free_port()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,29 +1,25 @@
-//! Connections to one server: one for each runtime, made when it is first needed and again after it broke.
+//! Connections to the servers: one for each runtime, made when it is first needed and again after it broke.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tokio::runtime::{Handle, Id};
 
 use crate::clock::{Clock, Timestamp};
 use crate::storage::error::StorageError;
+use crate::storage::redis::servers::{Connection, Door};
 
-/// A server that does not answer the door within this time is not there.
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// A call that was given up by its caller is given up by the connection then, so that its place is free again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// After a connection could not be made, nobody tries again for so long.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// The connections to a server.
+/// The connections to the servers.
 ///
 /// What drives a connection lives on the runtime that made it, and ends with it: each worker has one of its own.
 pub(crate) struct Connections {
-    client: Client,
+    door: Door,
     clock: Clock,
     of_runtimes: Mutex<HashMap<Id, Arc<Line>>>,
 }
@@ -42,7 +38,7 @@ struct Line {
 
 #[derive(Default)]
 struct State {
-    open: Option<MultiplexedConnection>,
+    open: Option<Connection>,
     /// Tells a connection from its successor.
     number: u64,
     failed: Option<Timestamp>,
@@ -50,15 +46,17 @@ struct State {
 
 /// A connection as it is lent to one call.
 pub(crate) struct Lent {
-    pub(crate) connection: MultiplexedConnection,
+    pub(crate) connection: Connection,
     line: Arc<Line>,
     number: u64,
+    /// A server that does not take writes may have a successor.
+    leaves_read_only: bool,
     answered: AtomicBool,
 }
 
 impl Connections {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, clock: Clock::system(), of_runtimes: Mutex::default() }
+    pub(crate) fn new(door: Door) -> Self {
+        Self { door, clock: Clock::system(), of_runtimes: Mutex::default() }
     }
 
     /// The connection of this runtime.
@@ -77,7 +75,7 @@ impl Connections {
         if let Some(connection) = state.open.clone() {
             let number = state.number;
             drop(state);
-            return Ok(Lent { connection, line, number, answered: AtomicBool::new(false) });
+            return Ok(self.lent(connection, line, number));
         }
         let now = self.clock.at();
         if state.failed.is_some_and(|failed| now.since(failed) < TRY_AGAIN_AFTER) {
@@ -85,12 +83,9 @@ impl Connections {
         }
         // Should this be cancelled, the next one has to wait a moment too: it would hardly fare better.
         state.failed = Some(now);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_WITHIN))
-            .set_response_timeout(Some(ANSWER_WITHIN));
         let connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
+            .door
+            .connect()
             .await
             .map_err(|error| StorageError::with_source("Redis cannot be reached", error))?;
         state.failed = None;
@@ -99,7 +94,12 @@ impl Connections {
         line.unanswered.store(0, Relaxed);
         let number = state.number;
         drop(state);
-        Ok(Lent { connection, line, number, answered: AtomicBool::new(false) })
+        Ok(self.lent(connection, line, number))
+    }
+
+    fn lent(&self, connection: Connection, line: Arc<Line>, number: u64) -> Lent {
+        let leaves_read_only = self.door.may_lead_elsewhere();
+        Lent { connection, line, number, leaves_read_only, answered: AtomicBool::new(false) }
     }
 }
 
@@ -113,7 +113,9 @@ impl Lent {
             Err(error) => {
                 // An answer of another kind than the question's is hardly its answer.
                 let is_other = error.kind() == ErrorKind::UnexpectedReturnType;
-                if error.is_unrecoverable_error() || error.is_timeout() || is_other {
+                let is_demoted =
+                    self.leaves_read_only && error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+                if error.is_unrecoverable_error() || error.is_timeout() || is_other || is_demoted {
                     self.give_up().await;
                 }
                 Err(StorageError::with_source("Redis did not do what it was asked", error))

@@ -13,4 +13,5 @@
 
 pub(crate) mod connection;
 pub(crate) mod names;
+pub(crate) mod servers;
 pub(crate) mod store;

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use redis::{Client, RedisResult, Script, Value};
+use futures_util::future::join;
+use redis::{Pipeline, RedisResult, Script, Value};
 
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
 use crate::storage::interface::{Lookup, Storage};
-use crate::storage::redis::connection::Connections;
+use crate::storage::redis::connection::{Connections, Lent};
 use crate::storage::redis::names::{Names, fence};
+use crate::storage::redis::servers::{Connection, RedisServers};
 use crate::stored::entry::Entry;
 
 /// A storage in Redis 6.2 or later, or Valkey: one cache for all processes that use the same server and prefix.
@@ -20,7 +22,11 @@ use crate::stored::entry::Entry;
 /// Nothing is connected before the first call. A hit costs one round trip, and a second one if the entry has tags or a
 /// name that its handler or a key builder chose; an invalidation costs one, whatever it drops.
 ///
-/// A single server: TLS, Sentinel and Cluster are not supported yet.
+/// [`RedisServers`] names a single server, a master behind sentinels, or a cluster.
+///
+/// A user of an access list needs the keys and channels that begin with the prefix, and GET, SET, DEL, GETRANGE, ZADD,
+/// ZMSCORE, ZSCORE, ZCARD, ZRANGE, ZREM, HSET, HSETNX, HGET, HDEL, PEXPIRE, TIME, ECHO, EVALSHA, EVAL, SCRIPT LOAD,
+/// PUBLISH and SUBSCRIBE.
 ///
 /// Every key has an expiry: entries as long as they are of use, and a week at most. Under any eviction policy what is
 /// evicted is a miss. A server that is lost with its last acknowledged writes takes the invalidations among them along.
@@ -56,15 +62,21 @@ static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rais
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("put.lua")));
 
 impl RedisStorage {
-    /// The storage at a URL, `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`; `prefix` begins all its keys.
+    /// The storage on one server, `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`; `prefix` begins all its keys.
     ///
     /// # Errors
-    /// If the URL is none.
+    /// As those of [`RedisServers::single`] and [`new`](Self::new).
     pub fn open(url: &str, prefix: &str) -> Result<Self, StorageError> {
-        let client = Client::open(url)
-            .map_err(|error| StorageError::with_source("not a URL of a Redis server", error))?;
+        Self::new(RedisServers::single(url)?, prefix)
+    }
+
+    /// The storage on these servers; `prefix` begins all its keys.
+    ///
+    /// # Errors
+    /// If the servers do not go together, as nodes with several passwords, or a certificate is none.
+    pub fn new(servers: RedisServers, prefix: &str) -> Result<Self, StorageError> {
         Ok(Self(Arc::new(Inner {
-            connections: Connections::new(client),
+            connections: Connections::new(servers.door()?),
             names: Names::new(prefix),
             words: AtomicU64::new(0),
         })))
@@ -80,6 +92,47 @@ impl RedisStorage {
             (times, echo) if echo == word && times.len() == ids.len() + 1 => Ok(read_times(times)),
             _ => Err(lent.out_of_step().await),
         }
+    }
+
+    /// The times of these fences, and what is under a name.
+    async fn times_and_value(
+        &self,
+        lent: &mut Lent,
+        ids: &[FenceId],
+        name: &str,
+    ) -> Result<(Vec<Option<f64>>, RedisResult<Value>), StorageError> {
+        let (of_fences, of_entry) = (self.times_of(ids), redis::cmd("GET").arg(name).take());
+        let (times, value) = match &lent.connection {
+            Connection::Server(server) => {
+                let (mut server, word) = (server.clone(), self.word());
+                let mut call = redis::pipe();
+                call.add_command(of_fences).add_command(of_entry).cmd("ECHO").arg(&word);
+                let outcome = call.ignore_errors().query_async(&mut server).await;
+                let (times, value, echo): (_, _, RedisResult<String>) = lent.outcome(outcome).await?;
+                if lent.outcome(echo).await? != word {
+                    return Err(lent.out_of_step().await);
+                }
+                (times, value)
+            }
+            // They are on two nodes.
+            Connection::Cluster(cluster) => {
+                let (mut one, mut other) = (cluster.clone(), cluster.clone());
+                let words = (self.word(), self.word());
+                let (times, value) = (with_echo(of_fences, &words.0), with_echo(of_entry, &words.1));
+                let (times, value) = join(times.query_async(&mut one), value.query_async(&mut other)).await;
+                let (times, echo): (_, RedisResult<String>) = lent.outcome(times).await?;
+                let (value, other): (_, RedisResult<String>) = lent.outcome(value).await?;
+                if (lent.outcome(echo).await?, lent.outcome(other).await?) != words {
+                    return Err(lent.out_of_step().await);
+                }
+                (times, value)
+            }
+        };
+        let times: Vec<Option<f64>> = lent.outcome(times).await?;
+        if times.len() != ids.len() + 1 {
+            return Err(lent.out_of_step().await);
+        }
+        Ok((times, value))
     }
 
     fn times_of(&self, ids: &[FenceId]) -> redis::Cmd {
@@ -126,17 +179,8 @@ impl Storage for RedisStorage {
         let name = self.0.names.entry(key);
         let mut known = key.fences();
         known.push(FenceId::ALL);
-        let (mut pipeline, word) = (redis::pipe(), self.word());
-        pipeline.add_command(self.times_of(&known)).cmd("GET").arg(&name).cmd("ECHO").arg(&word);
         let mut lent = self.0.connections.lend().await?;
-        let outcome = pipeline.ignore_errors().query_async(&mut lent.connection).await;
-        let answers: (RedisResult<Vec<Option<f64>>>, RedisResult<Value>, RedisResult<String>) =
-            lent.outcome(outcome).await?;
-        let (times, value, echo) = answers;
-        let (times, echo) = (lent.outcome(times).await?, lent.outcome(echo).await?);
-        if echo != word || times.len() != known.len() + 1 {
-            return Err(lent.out_of_step().await);
-        }
+        let (times, value) = self.times_and_value(&mut lent, &known, &name).await?;
         let Some((clock, times)) = read_times(times) else {
             // Nothing that is there can be trusted: its fences are gone.
             return Ok(Lookup { entry: None, stamp: Stamp(self.move_clock(&[]).await?) });
@@ -209,6 +253,14 @@ impl Storage for RedisStorage {
         let times = self.times(&ids).await?;
         Ok(times.is_some_and(|(_, times)| times.iter().all(|raised| *raised <= stamp.0)))
     }
+}
+
+/// A call, and a word to be echoed.
+fn with_echo(call: redis::Cmd, word: &str) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.add_command(call).cmd("ECHO").arg(word);
+    pipeline.ignore_errors();
+    pipeline
 }
 
 /// The clock, and the times of fences; zero for those that were never raised.

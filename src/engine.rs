@@ -19,7 +19,7 @@ use crate::policy::reuse::{Failure, StandIn};
 use crate::recent::Recent;
 use crate::storage::erased::ErasedStorage;
 use crate::storage::error::StorageError;
-use crate::storage::interface::{Lookup, Storage};
+use crate::storage::interface::{Claimed, Holder, Lookup, Storage};
 use crate::stored::entry::Entry;
 
 pub(crate) struct Engine {
@@ -169,6 +169,24 @@ impl Engine {
     /// Writes an entry now: for the manual calls, whose callers want to know.
     pub(crate) async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
         self.ask("write", self.storage.put(entry)).await
+    }
+
+    /// Whether fills of other processes are kept apart from those of this one.
+    pub(crate) fn leases(&self) -> bool {
+        self.storage.leases()
+    }
+
+    pub(crate) async fn claim(
+        &self,
+        key: &CacheKey,
+        holder: Holder,
+        lease: Duration,
+    ) -> Result<Claimed, StorageError> {
+        self.ask("claim", self.storage.claim(key, holder, lease)).await
+    }
+
+    pub(crate) async fn release(&self, key: &CacheKey, holder: Holder, refused: Option<Duration>) {
+        let _ = self.ask("release", self.storage.release(key, holder, refused)).await;
     }
 
     /// Remembers that a run failed: for a while its stale answer serves without another try.

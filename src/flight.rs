@@ -66,7 +66,7 @@ pub(crate) struct Flights {
 }
 
 /// Tells a flight from its successors under the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlightId(u64);
 
 struct Flight {
@@ -116,6 +116,11 @@ impl Flights {
     /// Counts the flights that have ended: while it stands, what a lookup did not find was not stored since.
     pub(crate) fn ended(&self) -> u64 {
         self.ended.load(Acquire)
+    }
+
+    /// The id that the next flight has or exceeds: a flight that does not precede it began later than now.
+    pub(crate) fn next(&self) -> FlightId {
+        FlightId(self.next_id.load(Acquire))
     }
 
     /// How many fills are under way.

@@ -56,6 +56,7 @@ const FLOORS: &[&str] = &[
     "storage/violation.rs",
     "storage/trial.rs",
     "storage/stress.rs",
+    "storage/lease_trial.rs",
     "storage/conformance.rs",
     // One cache: what its scopes decided and share.
     "flight.rs",
@@ -68,7 +69,9 @@ const FLOORS: &[&str] = &[
     // One exchange.
     "exchange/behind.rs",
     "fields.rs",
+    "exchange/duty.rs",
     "exchange/fill.rs",
+    "exchange/leading.rs",
     "exchange/pieces.rs",
     "exchange/body.rs",
     "handle.rs",

@@ -711,7 +711,7 @@ async fn a_refresh_in_trouble_is_tried_once_per_back_off_and_stale_serves_to_the
                     "{trouble:?}"
                 );
             }
-            until("the refresh runs", || runs.count() == 1 + turn).await;
+            until(&format!("the refresh runs: {trouble:?} {turn}"), || runs.count() == 1 + turn).await;
             let is_over = || trouble == Trouble::Hangs || config.handle().fills_under_way() == 0;
             until("the refresh is over", is_over).await;
             for answer in all_ok(answers(ask(&server, 20, "/a/x", &[])).await) {
@@ -838,28 +838,40 @@ async fn a_handler_that_asks_for_its_own_url_gets_an_answer_after_the_wait() {
     assert_eq!((answers[0].text().as_str(), runs.count()), ("outer of inner", 2));
 }
 
-// S1, F17: a storage in trouble does not put the followers in a row
+// S1, F17: a storage in trouble cannot say whether what was waited for is still valid; one who waited runs for the others
 #[tokio::test]
-async fn with_a_storage_that_fails_followers_run_side_by_side() {
-    let (runs, arrived, gate) = (Runs::new(), Runs::new(), Gate::shut());
+async fn with_a_storage_that_fails_two_runs_do_for_all_who_wait() {
+    let (runs, arrived, first, second) = (Runs::new(), Runs::new(), Gate::shut(), Gate::shut());
     let builder = CacheConfig::builder(FailingStorage).wait(FOR_EVER);
     let config = counting(builder, &arrived).build().unwrap();
-    let (door, together) = (gate.clone(), Quorum::of(20));
+    let doors = (first.clone(), second.clone());
     let handler = handler(&runs, move |run, _| {
-        let (door, together) = (door.clone(), together.clone());
+        let (first, second) = doors.clone();
         async move {
-            door.pass().await;
-            if run > 1 {
-                together.pass().await;
+            if run == 1 {
+                first.pass().await
+            } else {
+                second.pass().await
             }
-            text("well")
+            text(format!("run {run}"))
         }
     });
     let server = serve!(2, config, handler);
     let asked = ask(&server, 50, "/a/x", &[]);
     until("all have come", || arrived.count() == 50).await;
-    gate.open();
-    all_ok(answers(asked).await);
+    first.open();
+    // A lookup each, and from all but the leader a question whether its answer is valid, and another lookup.
+    let calls = || {
+        let trouble = config.handle().storage_trouble();
+        trouble.failed + trouble.left_alone
+    };
+    until("all have looked again", || calls() >= 50 + 49 + 49).await;
+    second.open();
+    let answers = all_ok(answers(asked).await);
+    // The first answer is for its leader, and for those who came before it led: it may be older than a write that the
+    // others know of. One more may slip between its look and the queue.
+    let first = answers.iter().filter(|answer| answer.text() == "run 1").count();
+    assert!(first >= 1 && (2..=4).contains(&runs.count()), "{first}, {}", runs.count());
     until("no fill is left", || config.handle().fills_under_way() == 0).await;
 }
 

@@ -97,7 +97,9 @@ fn parse_origin(text: &str) -> Result<Authority, String> {
 fn parse_storage(text: &str) -> Result<Storage, String> {
     match text {
         "memory" => Ok(Storage::Memory),
-        url if url.starts_with("redis://") || url.starts_with("rediss://") => Ok(Storage::Redis(url.to_owned())),
+        url if url.starts_with("redis://") || url.starts_with("rediss://") => {
+            Ok(Storage::Redis(url.to_owned()))
+        }
         _ => Err("expected memory or redis://HOST:PORT".into()),
     }
 }

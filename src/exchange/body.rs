@@ -240,8 +240,8 @@ impl Capture {
     }
 
     /// Nobody waits any more; it is stored all the same, should it end.
-    fn dismiss(&self) {
-        if let Some(admission) = &self.admission {
+    fn dismiss(&mut self) {
+        if let Some(admission) = &mut self.admission {
             admission.dismiss();
         }
     }

@@ -10,11 +10,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
-use crate::clock::Timestamp;
 use crate::exchange::body::CacheBody;
 use crate::exchange::bypass::bypass;
 use crate::exchange::filling::fill;
 use crate::exchange::handler::{Exchanged, Layer};
+use crate::exchange::leading::{Led, judge, take_the_lead};
 use crate::exchange::likeness::likeness;
 use crate::exchange::parts;
 use crate::exchange::queue::{Next, Queue};
@@ -22,7 +22,7 @@ use crate::exchange::refresh::Refresh;
 use crate::exchange::respond;
 use crate::exchange::slot::Slot;
 use crate::exchange::telling::{Forward, Outcome, Told};
-use crate::flight::{Landing, Role};
+use crate::flight::Role;
 use crate::found::Found;
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::{self, Asked, Plan};
@@ -95,7 +95,7 @@ where
     let scope = Arc::clone(&layer.scope);
     let engine = &scope.engine;
     let coalescing = &scope.settings.coalescing;
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(engine);
     loop {
         // What was found by the synchronous part was found before anybody counted.
         let (mut found, ended) = match known.take() {
@@ -109,7 +109,7 @@ where
             found.at = queue.own_variant();
         }
         let now = engine.clock.at();
-        let mut reuse = judge(&scope, &found, &asked, now);
+        let mut reuse = judge(&scope, &found, &asked);
         if let Some(stored) = found.stored() {
             let key = found.key(&asked.key);
             match reuse {
@@ -123,7 +123,7 @@ where
                     if ended != Some(engine.flights.ended()) {
                         // Another refresh may have ended between the lookup and the claim.
                         let again = engine.find(&asked.key, req.headers()).await;
-                        if !judge(&scope, &again, &asked, now).refreshes_behind() {
+                        if !judge(&scope, &again, &asked).refreshes_behind() {
                             refresh.give_back(key);
                             known = Some(again);
                             continue;
@@ -131,7 +131,11 @@ where
                     }
                     if scope.settings.refresh_in_foreground {
                         let _leading = Leads::on(&leading);
-                        return refresh.run_in_front(&layer, req, asked, found).await;
+                        let mut refresh = refresh;
+                        let Some(duty) = refresh.duty(&scope, &asked, &found, req.headers()).await else {
+                            return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
+                        };
+                        return refresh.run_in_front(&layer, req, asked, found, duty).await;
                     }
                     let answer = hit(&scope, likeness(&scope, &req), &asked, stored, Outcome::Hit);
                     refresh.run_behind(layer, req, asked, found);
@@ -169,20 +173,21 @@ where
         let waited_in_vain = match engine.flights.join(&key, now, coalescing.limits, queue.followed()) {
             Role::Lead(lead) => {
                 let _leading = Leads::on(&leading);
-                if ended != Some(engine.flights.ended()) {
-                    // Another fill may have ended between the lookup and the lead: with what this one is for.
-                    let again = engine.find(&asked.key, req.headers()).await;
-                    let useful = judge(&scope, &again, &asked, now);
-                    let moved = again.at.as_ref().is_some_and(|at| *at != key);
-                    if moved || useful.is_fresh() || useful.refreshes_behind() {
-                        lead.land(Landing::Found);
+                // With what this one is for, perhaps.
+                let has_ended = ended != Some(engine.flights.ended());
+                let last = (found, reuse);
+                match take_the_lead(&scope, lead, &asked, req.headers(), last, has_ended, wait).await {
+                    Led::Knows(again) => {
                         known = Some(again);
                         continue;
                     }
-                    let at = again.at.or(found.at);
-                    (found, reuse) = (Found { at, ..again }, useful);
+                    Led::Runs(found, reuse, duty) => {
+                        return fill(&layer, req, asked, found, reuse, None, Some(duty)).await;
+                    }
+                    Led::Alone(found, reuse) => {
+                        return fill(&layer, req, asked, found, reuse, None, None).await;
+                    }
                 }
-                return fill(&layer, req, asked, found, reuse, None, Some(lead)).await;
             }
             Role::Follow(follower) => {
                 match queue.follow(follower, wait, engine, &asked.key, &found, &req).await {
@@ -203,7 +208,7 @@ where
             && (stand_in.errors && waited_in_vain || engine.failed_lately(&key, now, stand_in))
         {
             found = engine.find(&asked.key, req.headers()).await;
-            reuse = judge(&scope, &found, &asked, now);
+            reuse = judge(&scope, &found, &asked);
             let failure = if stand_in.errors { Failure::Error } else { Failure::Unreachable };
             if let Some(stored) = found.stored().filter(|_| reuse.serves_for(failure)) {
                 return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
@@ -211,12 +216,6 @@ where
         }
         return fill(&layer, req, asked, found, reuse, None, None).await;
     }
-}
-
-/// What the stored response that was found is good for.
-fn judge(scope: &Scope, found: &Found, asked: &Asked, now: Timestamp) -> Reuse {
-    let judge = |stored: &Arc<StoredResponse>| asked.judge(stored, &scope.settings.rules, now);
-    found.stored().map_or(Reuse::NotForThis, judge)
 }
 
 /// Where the answer is hardly for everybody, the handler sees the client's own conditions and ranges, and answers 304

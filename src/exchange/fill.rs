@@ -11,9 +11,10 @@ use actix_web::web::Bytes;
 
 use crate::clock::{Now, Timestamp};
 use crate::engine::Engine;
+use crate::exchange::duty::Duty;
 use crate::fence::{FenceId, Stamp};
 use crate::fields::{add_etag, merged_vary, pack, storable};
-use crate::flight::{Landed, Landing, Lead};
+use crate::flight::{Landed, Landing};
 use crate::found::{selected, spoken_in};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
 use crate::policy::rules::Rules;
@@ -39,7 +40,7 @@ pub(crate) struct Fill {
     pub(crate) began: Now,
     /// The range that the handler is asked for.
     pub(crate) range: Option<HeaderValue>,
-    pub(crate) lead: Option<Lead>,
+    pub(crate) duty: Option<Duty>,
     /// The request was a POST, and its answer may be stored for GET.
     pub(crate) posted: bool,
     /// The fields of the request as they were looked up with: layers inside may take some away.
@@ -55,7 +56,7 @@ pub(crate) fn snapshot(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
 
 impl Fill {
     /// The answer is not stored: everybody else runs now, and for a while nobody queues for this key.
-    pub(crate) fn refuse(self, reason: NotStoredReason) -> NotStoredReason {
+    pub(crate) fn refuse(mut self, reason: NotStoredReason) -> NotStoredReason {
         if !self.posted {
             self.scope.say_not_stored(reason);
         }
@@ -64,25 +65,28 @@ impl Fill {
     }
 
     /// Everybody else runs now, and for a while nobody queues for this key.
-    fn dismiss(&self) {
+    fn dismiss(&mut self) {
         // A verdict on one client's cookies, on a HEAD, a range or a POST is no verdict on the key.
         if !self.asked.is_for_one() && self.range.is_none() && !self.posted {
             let engine = &self.scope.engine;
             let span = self.scope.settings.coalescing.uncacheable_for;
             engine.uncacheable.remember(&self.flight, engine.clock.at(), span);
+            if let Some(duty) = &mut self.duty {
+                duty.refuse(span);
+            }
         }
         self.release();
     }
 
     /// Everybody else runs on their own; the next ones queue again.
     pub(crate) fn release(&self) {
-        if let Some(lead) = &self.lead {
-            lead.land(Landing::Alone);
+        if let Some(duty) = &self.duty {
+            duty.land(Landing::Alone);
         }
     }
 
     pub(crate) fn leads(&self) -> bool {
-        self.lead.is_some()
+        self.duty.is_some()
     }
 
     /// The answer may be stored, once its body is whole.
@@ -195,7 +199,7 @@ impl Admission {
     }
 
     /// Nobody waits for this answer any more, nor for the next ones of its key for a while; it is stored all the same.
-    pub(crate) fn dismiss(&self) {
+    pub(crate) fn dismiss(&mut self) {
         self.fill.dismiss();
     }
 
@@ -212,7 +216,7 @@ impl Admission {
 
     /// Stores the answer and hands it to the followers.
     pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
-        let Admission { fill, mut response, base, at, by, aliases, fences, tags, .. } = self;
+        let Admission { mut fill, mut response, base, at, by, aliases, fences, tags, .. } = self;
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
         pack(&mut response.headers);
@@ -244,10 +248,10 @@ impl Admission {
         if response.freshness.lifetime <= response.freshness.initial_age {
             // It has to be validated for everybody anew (RFC 9111 section 4).
             fill.dismiss();
-        } else if let Some(lead) = &fill.lead {
+        } else if let Some(duty) = &fill.duty {
             let selector = (!by.names.is_empty()).then_some((base, by));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
-            lead.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
+            duty.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
         }
         let writer = Arc::clone(&engine);
         engine.write_behind(async move {

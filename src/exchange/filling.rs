@@ -12,6 +12,7 @@ use actix_web::http::{Method, StatusCode};
 
 use crate::exchange::answered::{Answered, judged_answer};
 use crate::exchange::body::CacheBody;
+use crate::exchange::duty::Duty;
 use crate::exchange::fill::{Fill, snapshot};
 use crate::exchange::freshen::is_head_of;
 use crate::exchange::handler::{Exchanged, Layer, run};
@@ -20,7 +21,6 @@ use crate::exchange::parts::Completion;
 use crate::exchange::preconditions::{add_validators, ask_for_range, take_conditions};
 use crate::exchange::respond;
 use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed};
-use crate::flight::Lead;
 use crate::found::Found;
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::Asked;
@@ -40,7 +40,7 @@ pub(crate) async fn fill<S, B>(
     found: Found,
     reuse: Reuse,
     range: Option<HeaderValue>,
-    lead: Option<Lead>,
+    duty: Option<Duty>,
 ) -> Exchanged<B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
@@ -57,7 +57,7 @@ where
         stamp: found.stamp,
         began: engine.clock.now(),
         range,
-        lead,
+        duty,
         posted: false,
         fields: snapshot(req.headers()),
         inherited: Vec::new(),

@@ -18,8 +18,9 @@ use crate::stored::response::StoredResponse;
 const MOST_RETRIES: usize = 1;
 
 /// Whom a request has waited for, and how long it still will.
-#[derive(Default)]
 pub(crate) struct Queue {
+    /// Flights that do not precede this one began after the request came.
+    came_before: FlightId,
     /// One patience for all waits.
     patience: Option<Pin<Box<Sleep>>>,
     retries: usize,
@@ -40,6 +41,11 @@ pub(crate) enum Next {
 }
 
 impl Queue {
+    pub(crate) fn new(engine: &Engine) -> Self {
+        let came_before = engine.flights.next();
+        Self { came_before, patience: None, retries: 0, followed: None, own_variant: None }
+    }
+
     pub(crate) fn followed(&self) -> Option<FlightId> {
         self.followed
     }
@@ -58,7 +64,8 @@ impl Queue {
         found: &Found,
         req: &ServiceRequest,
     ) -> Next {
-        self.followed = Some(follower.flight());
+        let flight = follower.flight();
+        self.followed = Some(flight);
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
         let landed = match follower.wait(patience.as_mut()).await {
             Woken::By(Landing::Stored(landed)) => landed,
@@ -74,7 +81,10 @@ impl Queue {
                 Ok(true) => Next::Serve(landed.response),
                 // Invalidated since: one of those who waited runs anew.
                 Ok(false) => self.retry(),
-                Err(_) => Next::RunAlone,
+                // A storage in trouble cannot tell. What began after this request came is new enough for it, whatever was
+                // invalidated before; so two runs do for all who wait, where each would need one.
+                Err(_) if flight >= self.came_before && found.name.is_none() => Next::Serve(landed.response),
+                Err(_) => self.retry(),
             },
             Fit::Variant(variant) if self.own_variant.as_ref() != Some(&variant) => {
                 self.own_variant = Some(variant);

@@ -7,18 +7,22 @@ use std::sync::atomic::Ordering::Relaxed;
 use actix_service::Service;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap;
 use actix_web::{Error, rt};
 
 use crate::engine::{BACK_OFF, Engine};
 use crate::exchange::body;
+use crate::exchange::duty::{Duty, Lease};
 use crate::exchange::filling::fill;
 use crate::exchange::handler::{Exchanged, Layer};
+use crate::exchange::leading::judge;
 use crate::flight::{Landing, Lead, Role};
 use crate::found::Found;
 use crate::key::CacheKey;
 use crate::policy::reuse::{Reuse, StandIn};
 use crate::request::Asked;
 use crate::scope::Scope;
+use crate::storage::interface::Claimed;
 
 /// Most background refreshes at a time; past them a stale answer is served and left for a later request.
 const MOST_REFRESHES: usize = 64;
@@ -41,6 +45,8 @@ impl Refresh {
         engine.refreshes.fetch_update(Relaxed, Relaxed, one_more).ok()?;
         let mut refresh = Self { engine: Arc::clone(engine), lead: None };
         match engine.flights.join(key, now, scope.settings.coalescing.limits, None) {
+            // Another one may have begun and failed since the look above.
+            Role::Lead(_) if engine.backing_off.contains(key, now) => None,
             Role::Lead(lead) => {
                 // Success forgets it again; failure, panic and hanging need nobody to remember.
                 engine.backing_off.remember(key, now, BACK_OFF);
@@ -67,9 +73,9 @@ impl Refresh {
         // No client is there to leave: one that hangs would keep its place for ever.
         let most = layer.scope.settings.coalescing.limits.leader;
         rt::spawn(tokio::time::timeout(most, async move {
-            let lead = self.lead.take();
+            let Some(duty) = self.duty(&layer.scope, &asked, &found, req.headers()).await else { return };
             let stale = Reuse::Stale(StandIn::default());
-            if let Ok(response) = fill(&layer, req, asked, found, stale, None, lead).await {
+            if let Ok(response) = fill(&layer, req, asked, found, stale, None, Some(duty)).await {
                 body::exhaust(response.into_body()).await;
             }
         }));
@@ -77,19 +83,48 @@ impl Refresh {
 
     /// Runs the request for its client too, who waits; where that fails, the stale answer stands in.
     pub(crate) async fn run_in_front<S, B>(
-        mut self,
+        self,
         layer: &Rc<Layer<S>>,
         req: ServiceRequest,
         asked: Asked,
         found: Found,
+        duty: Duty,
     ) -> Exchanged<B>
     where
         S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
-        let lead = self.lead.take();
         let in_its_window = Reuse::Stale(StandIn { errors: true, unreachable: true });
-        fill(layer, req, asked, found, in_its_window, None, lead).await
+        fill(layer, req, asked, found, in_its_window, None, Some(duty)).await
+    }
+
+    /// The duty, unless another process has it, or had it a moment ago.
+    pub(crate) async fn duty(
+        &mut self,
+        scope: &Scope,
+        asked: &Asked,
+        found: &Found,
+        fields: &HeaderMap,
+    ) -> Option<Duty> {
+        let (engine, key) = (&self.engine, found.key(&asked.key));
+        let Some(mut lease) = Lease::wanted(engine, key) else {
+            return Some(Duty::new(self.lead.take()?, None));
+        };
+        let lease = match lease.claim().await {
+            Some(Claimed::Held) => return None,
+            Some(Claimed::Granted) => {
+                let again = engine.find(&asked.key, fields).await;
+                if !judge(scope, &again, asked).refreshes_behind() {
+                    engine.backing_off.forget(key);
+                    return None;
+                }
+                lease.keep(scope.settings.coalescing.limits.leader);
+                Some(lease)
+            }
+            // What nobody waits for is nobody's, and a storage in trouble keeps nobody apart.
+            Some(Claimed::Refused) | None => None,
+        };
+        Some(Duty::new(self.lead.take()?, lease))
     }
 
     /// Gives the duty back: it was done already.

@@ -93,7 +93,7 @@ impl Write {
             stamp,
             began,
             range: None,
-            lead: None,
+            duty: None,
             posted: true,
             fields,
             inherited: Vec::new(),

@@ -25,6 +25,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::storage::interface::Storage;
+use crate::storage::lease_trial::leases;
 use crate::storage::stress::{cancellation, concurrency, folds_within, many_fences};
 use crate::storage::trial::{Trial, response};
 use crate::stored::entry::{Content, Entry, Selector, Varies};
@@ -66,6 +67,7 @@ pub async fn check_clause<S: Storage>(clause: Clause, open: impl AsyncFn() -> S)
         Clause::Stamps => stamps(&trial).await,
         Clause::ManyFences => many_fences(&trial).await,
         Clause::FoldsWithin => folds_within(&trial).await,
+        Clause::Leases => leases(&trial).await,
         Clause::Concurrency => concurrency(&trial).await,
         Clause::Cancellation => cancellation(&trial).await,
     };

@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
-use crate::storage::interface::{Lookup, Storage};
+use crate::storage::interface::{Claimed, Holder, Lookup, Storage};
 use crate::stored::entry::Entry;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
@@ -19,6 +20,14 @@ pub(crate) trait ErasedStorage: Send + Sync {
     fn remove<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, bool>;
     fn raise<'a>(&'a self, fences: &'a [Fence]) -> BoxFuture<'a, ()>;
     fn is_current<'a>(&'a self, stamp: Stamp, fences: &'a [FenceId]) -> BoxFuture<'a, bool>;
+    fn leases(&self) -> bool;
+    fn claim<'a>(&'a self, key: &'a CacheKey, holder: Holder, lease: Duration) -> BoxFuture<'a, Claimed>;
+    fn release<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        holder: Holder,
+        refused: Option<Duration>,
+    ) -> BoxFuture<'a, ()>;
 }
 
 impl<S: Storage> ErasedStorage for S {
@@ -44,5 +53,22 @@ impl<S: Storage> ErasedStorage for S {
 
     fn is_current<'a>(&'a self, stamp: Stamp, fences: &'a [FenceId]) -> BoxFuture<'a, bool> {
         Box::pin(Storage::is_current(self, stamp, fences))
+    }
+
+    fn leases(&self) -> bool {
+        Storage::leases(self)
+    }
+
+    fn claim<'a>(&'a self, key: &'a CacheKey, holder: Holder, lease: Duration) -> BoxFuture<'a, Claimed> {
+        Box::pin(Storage::claim(self, key, holder, lease))
+    }
+
+    fn release<'a>(
+        &'a self,
+        key: &'a CacheKey,
+        holder: Holder,
+        refused: Option<Duration>,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(Storage::release(self, key, holder, refused))
     }
 }

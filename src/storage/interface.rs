@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
@@ -17,6 +18,21 @@ pub struct Lookup {
     pub stamp: Stamp,
 }
 
+/// Who fills a key, of all processes that fill a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Holder(pub u64);
+
+/// What became of a wish to fill a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// Nobody else has it: it is this holder's until it is released, or the time of the lease is over.
+    Granted,
+    /// Another holder has it.
+    Held,
+    /// The last holder found that its answer is not to be shared: there is nothing to wait for.
+    Refused,
+}
+
 /// Where entries are kept. The contract, checked by [`conformance`](crate::storage::conformance):
 ///
 /// * **It may forget, and never invents.** `get` gives back the entry last `put` under an equal key, or none.
@@ -27,6 +43,8 @@ pub struct Lookup {
 /// * **The older fill does not win.** A `put` does not replace an entry whose fill began later: by its stamp first,
 ///   for the clocks of two machines may differ, then by [`Entry::began`]. Of two equal ones the one put last stays.
 /// * **It does not judge freshness.** It may drop an entry after [`Entry::keep_until`], and no sooner but for room.
+/// * **It keeps fills apart**, if it [`leases`](Self::leases): of several holders that claim a key one has it, until it
+///   releases it or the time of its last claim is over.
 /// * **It fails by returning.** An error, however odd, is a miss to the cache. It must not panic.
 ///
 /// Methods are ordinary `async fn`s with `Send` futures; each may be cancelled at any await.
@@ -49,6 +67,36 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Raises fences: when it returns, everything they name that began before is gone for every reader.
     fn raise(&self, fences: &[Fence]) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// Whether other processes fill this storage too, and [`claim`](Self::claim) keeps their fills apart. Default: no.
+    ///
+    /// Within a process one request runs the handler and the others wait, whatever the storage.
+    fn leases(&self) -> bool {
+        false
+    }
+
+    /// Claims the fill of a key for so long, or for so long from now on if this holder has it already.
+    fn claim(
+        &self,
+        key: &CacheKey,
+        holder: Holder,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Claimed, StorageError>> + Send {
+        let _ = (key, holder, lease);
+        std::future::ready(Ok(Claimed::Granted))
+    }
+
+    /// Gives the fill of a key back, if this holder has it. With `refused`, claims are answered
+    /// [`Claimed::Refused`] for so long.
+    fn release(
+        &self,
+        key: &CacheKey,
+        holder: Holder,
+        refused: Option<Duration>,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send {
+        let _ = (key, holder, refused);
+        std::future::ready(Ok(()))
+    }
 
     /// Tells whether a fill that carries `stamp` is still valid under these fences.
     fn is_current(

@@ -10,6 +10,7 @@ pub(crate) mod erased;
 pub(crate) mod error;
 pub(crate) mod failing;
 pub(crate) mod interface;
+pub(crate) mod lease_trial;
 pub(crate) mod memory;
 pub(crate) mod near;
 #[cfg(feature = "redis")]
@@ -22,7 +23,7 @@ pub mod conformance;
 
 pub use self::error::StorageError;
 pub use self::failing::FailingStorage;
-pub use self::interface::{Lookup, Storage};
+pub use self::interface::{Claimed, Holder, Lookup, Storage};
 pub use self::memory::{MemoryStats, MemoryStorage};
 #[cfg(feature = "redis")]
 pub use self::redis::{servers::RedisServers, store::RedisStorage};

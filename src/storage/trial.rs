@@ -140,7 +140,7 @@ impl<S: Storage> Trial<S> {
         if holds { Ok(()) } else { self.broken(how()) }
     }
 
-    fn ran<T>(&self, call: &str, result: Result<T, StorageError>) -> Result<T, Violation> {
+    pub(crate) fn ran<T>(&self, call: &str, result: Result<T, StorageError>) -> Result<T, Violation> {
         result.map_err(|error| Violation::failed(self.clause, call, error))
     }
 

@@ -35,6 +35,8 @@ pub enum Clause {
     ManyFences,
     /// Fences that are folded drop more within their namespace, and nothing beyond it.
     FoldsWithin,
+    /// Of several holders that claim a key one has it, until it is released or its time is over; if the storage leases.
+    Leases,
     /// All of it holds with many tasks on several handles.
     Concurrency,
     /// A call that was cancelled leaves the storage in order.
@@ -57,6 +59,7 @@ impl Clause {
         Clause::Stamps,
         Clause::ManyFences,
         Clause::FoldsWithin,
+        Clause::Leases,
         Clause::Concurrency,
         Clause::Cancellation,
     ];
@@ -76,6 +79,7 @@ impl Clause {
             Self::Stamps => "stamps only grow",
             Self::ManyFences => "nothing old comes back, however many fences are raised",
             Self::FoldsWithin => "folded fences drop nothing beyond their namespace",
+            Self::Leases => "it keeps fills apart",
             Self::Concurrency => "it holds with many tasks on several handles",
             Self::Cancellation => "a cancelled call leaves it in order",
         }

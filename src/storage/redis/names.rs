@@ -23,6 +23,15 @@ impl Names {
 
     /// `prefix:namespace:v1:digest`
     pub(crate) fn entry(&self, key: &CacheKey) -> String {
+        self.name(key, LAYOUT)
+    }
+
+    /// `prefix:namespace:lease:digest`
+    pub(crate) fn lease(&self, key: &CacheKey) -> String {
+        self.name(key, "lease")
+    }
+
+    fn name(&self, key: &CacheKey, kind: &str) -> String {
         let mut name = format!("{}:", self.prefix);
         for (at, part) in key.namespace().into_iter().enumerate() {
             if at > 0 {
@@ -40,7 +49,7 @@ impl Names {
             }
         }
         name.push(':');
-        name.push_str(LAYOUT);
+        name.push_str(kind);
         name.push(':');
         name.push_str(&hex(&key.digest()));
         name

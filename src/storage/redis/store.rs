@@ -11,7 +11,7 @@ use redis::{Pipeline, RedisResult, Script, Value};
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
-use crate::storage::interface::{Lookup, Storage};
+use crate::storage::interface::{Claimed, Holder, Lookup, Storage};
 use crate::storage::redis::connection::{Connections, Lent};
 use crate::storage::redis::names::{Names, fence};
 use crate::storage::redis::servers::{Connection, RedisServers};
@@ -59,6 +59,8 @@ const FENCES_LIVE: Duration = Duration::from_secs(8 * 24 * 3600);
 const MOST_FENCES: usize = 65_536;
 
 static RAISE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("raise.lua")));
+static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claim.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("put.lua")));
 
 impl RedisStorage {
@@ -246,6 +248,36 @@ impl Storage for RedisStorage {
 
     async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
         self.move_clock(fences).await.map(drop)
+    }
+
+    fn leases(&self) -> bool {
+        true
+    }
+
+    async fn claim(&self, key: &CacheKey, holder: Holder, lease: Duration) -> Result<Claimed, StorageError> {
+        let mut call = CLAIM.key(self.0.names.lease(key));
+        call.arg(holder.0).arg(millis(lease).max(1));
+        let mut lent = self.0.connections.lend().await?;
+        let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
+        // An answer out of step costs a run or a wait, and nothing worse.
+        Ok(match lent.outcome(outcome).await? {
+            0 => Claimed::Held,
+            2 => Claimed::Refused,
+            _ => Claimed::Granted,
+        })
+    }
+
+    async fn release(
+        &self,
+        key: &CacheKey,
+        holder: Holder,
+        refused: Option<Duration>,
+    ) -> Result<(), StorageError> {
+        let mut call = RELEASE.key(self.0.names.lease(key));
+        call.arg(holder.0).arg(refused.map_or(0, millis));
+        let mut lent = self.0.connections.lend().await?;
+        let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
+        lent.outcome(outcome).await.map(drop)
     }
 
     async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {

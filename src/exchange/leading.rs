@@ -1,0 +1,106 @@
+//! A request that leads the fill of this process: it looks again, and keeps apart from other processes.
+
+use std::time::Duration;
+
+use actix_web::http::header::HeaderMap;
+use futures_util::future::join;
+
+use crate::exchange::duty::{Duty, Lease};
+use crate::flight::{Landing, Lead};
+use crate::found::Found;
+use crate::policy::reuse::Reuse;
+use crate::request::Asked;
+use crate::scope::Scope;
+use crate::storage::interface::Claimed;
+
+/// The pauses between two looks at what another process is doing: they grow, for what takes long may take longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a leader does.
+pub(crate) enum Led {
+    /// It runs the handler; what it found last is stale, or nothing.
+    Runs(Found, Reuse, Duty),
+    /// There is an answer after all.
+    Knows(Found),
+    /// It runs alone, and so does everybody else.
+    Alone(Found, Reuse),
+}
+
+/// Looks again where another fill may have ended since `found` was looked up, and waits for the run of another process.
+pub(crate) async fn take_the_lead(
+    scope: &Scope,
+    lead: Lead,
+    asked: &Asked,
+    fields: &HeaderMap,
+    (found, reuse): (Found, Reuse),
+    has_ended: bool,
+    wait: Duration,
+) -> Led {
+    let engine = &scope.engine;
+    let key = found.key(&asked.key).clone();
+    let mut last = (found, reuse);
+    let Some(mut lease) = Lease::wanted(engine, &key) else {
+        if has_ended {
+            let again = engine.find(&asked.key, fields).await;
+            if let Some(known) = weigh(scope, asked, again, &mut last) {
+                lead.land(Landing::Found);
+                return Led::Knows(known);
+            }
+        }
+        return Led::Runs(last.0, last.1, Duty::new(lead, None));
+    };
+    let waiting = async {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Both at once: whoever held it until now has stored its answer before.
+            let (claimed, again) = join(lease.claim(), engine.find(&asked.key, fields)).await;
+            if let Some(known) = weigh(scope, asked, again, &mut last) {
+                return Err(known);
+            }
+            if claimed != Some(Claimed::Held) {
+                return Ok(claimed);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    };
+    let claimed = tokio::time::timeout(wait, waiting).await;
+    let (found, reuse) = last;
+    match claimed {
+        Ok(Err(known)) => {
+            lead.land(Landing::Found);
+            Led::Knows(known)
+        }
+        Ok(Ok(Some(Claimed::Refused))) => {
+            let span = scope.settings.coalescing.uncacheable_for;
+            engine.uncacheable.remember(&key, engine.clock.at(), span);
+            lead.land(Landing::Alone);
+            Led::Alone(found, reuse)
+        }
+        Ok(Ok(Some(Claimed::Granted))) => {
+            lease.keep(scope.settings.coalescing.limits.leader);
+            Led::Runs(found, reuse, Duty::new(lead, Some(lease)))
+        }
+        // It takes the other one too long, or the storage is in trouble: then each process is for itself.
+        Ok(Ok(_)) | Err(_) => Led::Runs(found, reuse, Duty::new(lead, None)),
+    }
+}
+
+/// What another look has brought, if it is of use; else it is what was found `last`.
+fn weigh(scope: &Scope, asked: &Asked, again: Found, last: &mut (Found, Reuse)) -> Option<Found> {
+    let reuse = judge(scope, &again, asked);
+    let moved = again.at.as_ref().is_some_and(|at| at != last.0.key(&asked.key));
+    if moved || reuse.is_fresh() || reuse.refreshes_behind() {
+        return Some(again);
+    }
+    let at = again.at.or(last.0.at.take());
+    *last = (Found { at, ..again }, reuse);
+    None
+}
+
+/// What the stored response that was found is good for.
+pub(crate) fn judge(scope: &Scope, found: &Found, asked: &Asked) -> Reuse {
+    let now = scope.engine.clock.at();
+    found.stored().map_or(Reuse::NotForThis, |stored| asked.judge(stored, &scope.settings.rules, now))
+}

@@ -142,8 +142,9 @@ impl CacheConfigBuilder {
 
     /// How long the storage has for each call; a late one is a miss. Default: 50 ms. A child has its parent's.
     ///
-    /// After five calls in a row that failed or were late the storage is left alone, and everything is a miss at once; one
-    /// call each half second looks whether it is back. Invalidations are always tried, for their callers want to know.
+    /// After five reads in a row that failed or were late the storage is no longer read, and everything is a miss at once;
+    /// after five such writes nothing is written to it, and what it holds is served on. One call of the kind each half
+    /// second looks whether it is back. Invalidations are always tried, for their callers want to know.
     pub fn storage_deadline(mut self, deadline: Duration) -> Self {
         if matches!(self.source, Source::Engine(_)) {
             return self.refuse(

@@ -37,7 +37,9 @@ pub(crate) struct Engine {
     cut_off: Recent,
     /// Background refreshes under way.
     pub(crate) refreshes: AtomicUsize,
-    breaker: Breaker,
+    reading: Breaker,
+    /// A storage that takes nothing in, for it is full or a copy, is still read.
+    writing: Breaker,
     writes: AtomicUsize,
     written: Notify,
     trouble: Trouble,
@@ -91,7 +93,8 @@ impl Engine {
             failing: Recent::default(),
             cut_off: Recent::default(),
             refreshes: AtomicUsize::new(0),
-            breaker: Breaker::default(),
+            reading: Breaker::default(),
+            writing: Breaker::default(),
             writes: AtomicUsize::new(0),
             written: Notify::new(),
             trouble: Trouble::default(),
@@ -148,27 +151,27 @@ impl Engine {
 
     /// One lookup, for callers who want to know of trouble.
     pub(crate) async fn look_up(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
-        self.ask("lookup", self.storage.get(key)).await
+        self.ask(&self.reading, "lookup", self.storage.get(key)).await
     }
 
     pub(crate) async fn remove(&self, key: &CacheKey) {
-        let _ = self.ask("removal", self.storage.remove(key)).await;
+        let _ = self.ask(&self.writing, "removal", self.storage.remove(key)).await;
     }
 
     /// Whether a fill is still valid.
     pub(crate) async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-        self.ask("fence check", self.storage.is_current(stamp, fences)).await
+        self.ask(&self.reading, "fence check", self.storage.is_current(stamp, fences)).await
     }
 
     /// Raises fences; here an error matters, for data that should be gone may still be served. So it is tried even where
     /// the storage is left alone.
     pub(crate) async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        self.within_deadline("invalidation", self.storage.raise(fences)).await
+        self.within_deadline(&self.writing, "invalidation", self.storage.raise(fences)).await
     }
 
     /// Writes an entry now: for the manual calls, whose callers want to know.
     pub(crate) async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        self.ask("write", self.storage.put(entry)).await
+        self.ask(&self.writing, "write", self.storage.put(entry)).await
     }
 
     /// Whether fills of other processes are kept apart from those of this one.
@@ -182,11 +185,11 @@ impl Engine {
         holder: Holder,
         lease: Duration,
     ) -> Result<Claimed, StorageError> {
-        self.ask("claim", self.storage.claim(key, holder, lease)).await
+        self.ask(&self.writing, "claim", self.storage.claim(key, holder, lease)).await
     }
 
     pub(crate) async fn release(&self, key: &CacheKey, holder: Holder, refused: Option<Duration>) {
-        let _ = self.ask("release", self.storage.release(key, holder, refused)).await;
+        let _ = self.ask(&self.writing, "release", self.storage.release(key, holder, refused)).await;
     }
 
     /// Remembers that a run failed: for a while its stale answer serves without another try.
@@ -257,18 +260,20 @@ impl Engine {
     /// Makes a call, unless the storage is left alone.
     async fn ask<T>(
         &self,
+        breaker: &Breaker,
         what: &'static str,
         operation: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
-        if !self.breaker.admits(self.clock.at()) {
+        if !breaker.admits(self.clock.at()) {
             self.trouble.left_alone.fetch_add(1, Relaxed);
             return Err(StorageError::new("the storage has failed, and is left alone for a moment"));
         }
-        self.within_deadline(what, operation).await
+        self.within_deadline(breaker, what, operation).await
     }
 
     async fn within_deadline<T>(
         &self,
+        breaker: &Breaker,
         what: &'static str,
         operation: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
@@ -285,10 +290,10 @@ impl Engine {
             },
         };
         match &result {
-            Ok(_) => self.breaker.succeeded(),
+            Ok(_) => breaker.succeeded(),
             Err(error) => {
                 count.fetch_add(1, Relaxed);
-                self.breaker.failed(self.clock.at());
+                breaker.failed(self.clock.at());
                 tracing::debug!(%error, "cache storage: {what} failed");
             }
         }

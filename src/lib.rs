@@ -145,6 +145,6 @@ pub use self::settings::{CookiePolicy, EtagMode, HostPolicy};
 pub use self::status::{BypassReason, FillReason, NotStoredReason};
 pub use self::storage::{FailingStorage, Lookup, MemoryStats, MemoryStorage, Storage, StorageError};
 #[cfg(feature = "redis")]
-pub use self::storage::{RedisServers, RedisStorage};
+pub use self::storage::{RedisServers, RedisStorage, TieredStorage};
 pub use self::stored::entry::Entry;
 pub use self::stored::response::StoredResponse;

@@ -14,6 +14,7 @@ use actix_fast_cache::{
 use actix_web::http::StatusCode;
 use actix_web::{App, web};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::iter;
 use support::Server;
 use support::faults::{Fault, FaultProxy};
@@ -123,6 +124,29 @@ async fn a_server_that_refuses_costs_misses() {
     assert!(hits_again(&server).await);
     redis.kill();
     all_right(&server, 100).await;
+}
+
+// F8
+#[tokio::test]
+async fn a_server_that_takes_nothing_in_is_still_read() {
+    let redis = RedisServer::start().await;
+    let (_server, cache) = serve(redis.port);
+    let set = |key| cache.set(key, StoredResponse::new(StatusCode::OK, "page"), StoreOptions::new());
+    set("kept").await.unwrap();
+    redis.send("CONFIG SET maxmemory 1").await;
+    let refused = join_all((0..10).map(|_| set("refused"))).await;
+    assert!(refused.iter().all(Result::is_err));
+    assert!(cache.get("kept").await.unwrap().is_some());
+    // Writes are left alone, and tried again now and then.
+    assert!(set("refused").await.is_err() && cache.storage_trouble().left_alone > 0);
+    redis.send("CONFIG SET maxmemory 0").await;
+    for _ in 0..400 {
+        if set("taken").await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("nothing is taken in within two seconds");
 }
 
 // F15

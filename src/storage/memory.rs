@@ -47,6 +47,8 @@ struct Slot {
     storage: usize,
     /// Replaced or removed: the workers' own tables may still know it.
     dead: AtomicBool,
+    /// The time after which a fence drops it: its stamp, or a later one at which another storage found it valid.
+    since: Stamp,
     /// The fence clock at which this entry was last found valid: while it stands, no fence can concern it.
     valid_at: AtomicU64,
 }
@@ -122,9 +124,10 @@ impl MemoryStorage {
         Lookup { entry, stamp: Stamp(clock) }
     }
 
-    fn keep(&self, entry: Arc<Entry>) {
+    /// Keeps an entry that no fence raised until `since` drops.
+    fn keep(&self, entry: Arc<Entry>, since: Stamp) {
         let memory = &*self.0;
-        if !memory.is_current(entry.stamp(), entry.fences()) {
+        if !memory.is_current(since, entry.fences()) {
             return;
         }
         let hash = entry.key().hash64();
@@ -134,7 +137,7 @@ impl MemoryStorage {
             return;
         }
         if cost(&entry) as u64 <= memory.capacity {
-            memory.entries.insert(hash, Arc::new(Slot::new(entry, memory.id)));
+            memory.entries.insert(hash, Arc::new(Slot::new(entry, since, memory.id)));
         } else if held.as_ref().is_some_and(|slot| slot.entry.key() == entry.key()) {
             // Too large to take the place of the older one, which is not what was put last.
             memory.entries.invalidate(&hash);
@@ -146,12 +149,22 @@ impl MemoryStorage {
         }
         memory.settle();
     }
+
+    /// Forgets one entry.
+    pub(crate) fn forget(&self, key: &CacheKey) -> bool {
+        let hash = key.hash64();
+        let _putter = self.0.putter(hash);
+        let Some(held) = self.0.entries.get(&hash).filter(|slot| slot.is(key, &self.0)) else { return false };
+        held.dead.store(true, Ordering::Release);
+        self.0.entries.invalidate(&hash);
+        self.0.settle();
+        true
+    }
 }
 
 impl Slot {
-    fn new(entry: Arc<Entry>, storage: usize) -> Self {
-        let valid_at = AtomicU64::new(entry.stamp().0);
-        Self { entry, storage, dead: AtomicBool::new(false), valid_at }
+    fn new(entry: Arc<Entry>, since: Stamp, storage: usize) -> Self {
+        Self { entry, storage, dead: AtomicBool::new(false), since, valid_at: AtomicU64::new(since.0) }
     }
 
     /// Whether this is the live entry of a key in a storage.
@@ -189,7 +202,7 @@ impl Memory {
         if slot.valid_at.load(Ordering::Relaxed) == clock {
             return true;
         }
-        let valid = self.is_current(slot.entry.stamp(), slot.entry.fences());
+        let valid = self.is_current(slot.since, slot.entry.fences());
         if valid {
             slot.valid_at.store(clock, Ordering::Relaxed);
         }
@@ -202,15 +215,19 @@ impl Memory {
         before(&FenceId::ALL) && fences.iter().all(before)
     }
 
-    fn raise(&self, fences: &[Fence]) {
+    /// Raises fences at the next time of the clock, or at one that another storage has raised them at.
+    fn raise(&self, fences: &[Fence], elsewhere: Option<Stamp>) {
         let mut table = self.fences.write().unwrap_or_else(PoisonError::into_inner);
-        let at = self.clock.load(Ordering::Relaxed) + 1;
+        let next = self.clock.load(Ordering::Relaxed) + 1;
+        let at = elsewhere.map_or(next, |at| at.0);
         for fence in fences {
-            table.raised.insert(fence.id, Raised { at, within: fence.within });
+            let raised = table.raised.entry(fence.id).or_insert(Raised { at, within: fence.within });
+            // News from elsewhere come in any order.
+            raised.at = raised.at.max(at);
         }
         table.fold();
         // Only now: a reader who sees the new time must find the fences in the table.
-        self.clock.store(at, Ordering::Release);
+        self.clock.store(next, Ordering::Release);
     }
 
     fn putter(&self, hash: u64) -> MutexGuard<'_, ()> {
@@ -221,6 +238,38 @@ impl Memory {
         let [first, ..] = &self.putters;
         let lock = usize::try_from(hash % self.putters.len() as u64).ok().and_then(|at| self.putters.get(at));
         lock.unwrap_or(first)
+    }
+}
+
+/// In front of another storage, by the fence clock of that one: stamps and times are its own.
+#[cfg(feature = "redis")]
+impl MemoryStorage {
+    /// Keeps an entry that the other storage gave at this time, or is about to keep.
+    pub(crate) fn keep_since(&self, entry: Arc<Entry>, since: Stamp) {
+        self.keep(entry, since);
+    }
+
+    /// Takes over fences that were raised there.
+    pub(crate) fn learn(&self, fences: &[Fence], at: Stamp) {
+        self.0.raise(fences, Some(at));
+    }
+
+    /// Forgets what is older than an entry that was put there.
+    pub(crate) fn forget_older(&self, entry: &Entry) {
+        let hash = entry.key().hash64();
+        let _putter = self.0.putter(hash);
+        if let Some(held) = self.0.entries.get(&hash).filter(|slot| slot.is(entry.key(), &self.0))
+            && (held.entry.stamp(), held.entry.began()) < (entry.stamp(), entry.began())
+        {
+            held.dead.store(true, Ordering::Release);
+            self.0.entries.invalidate(&hash);
+            self.0.settle();
+        }
+    }
+
+    /// Whether a fence that was taken over drops what is valid since then.
+    pub(crate) fn is_known_current(&self, since: Stamp, fences: &[FenceId]) -> bool {
+        self.0.is_current(since, fences)
     }
 }
 
@@ -301,24 +350,17 @@ impl Storage for MemoryStorage {
     }
 
     async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        self.keep(entry);
+        let since = entry.stamp();
+        self.keep(entry, since);
         Ok(())
     }
 
     async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-        let hash = key.hash64();
-        let _putter = self.0.putter(hash);
-        let Some(held) = self.0.entries.get(&hash).filter(|slot| slot.is(key, &self.0)) else {
-            return Ok(false);
-        };
-        held.dead.store(true, Ordering::Release);
-        self.0.entries.invalidate(&hash);
-        self.0.settle();
-        Ok(true)
+        Ok(self.forget(key))
     }
 
     async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        self.0.raise(fences);
+        self.0.raise(fences, None);
         Ok(())
     }
 

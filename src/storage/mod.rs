@@ -26,5 +26,5 @@ pub use self::failing::FailingStorage;
 pub use self::interface::{Claimed, Holder, Lookup, Storage};
 pub use self::memory::{MemoryStats, MemoryStorage};
 #[cfg(feature = "redis")]
-pub use self::redis::{servers::RedisServers, store::RedisStorage};
+pub use self::redis::{servers::RedisServers, store::RedisStorage, tiered::TieredStorage};
 pub use crate::fence::{Fence, FenceId, Stamp};

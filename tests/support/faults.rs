@@ -63,6 +63,8 @@ impl FaultProxy {
             return;
         }
         let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+        // Without this the proxy is slow in health: small writes wait for each other's acknowledgement.
+        client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).unwrap();
         let (mut from_client, to_client) = client.into_split();
         let (from_server, mut to_server) = server.into_split();
         let back = tokio::spawn(self.back(from_server, to_client));

@@ -50,6 +50,8 @@ impl Server {
                 let server = HttpServer::new(factory)
                     .workers(workers)
                     .backlog(16_384)
+                    // On a machine too busy to notice requests, idle connections would be closed in front of them.
+                    .keep_alive(Duration::from_secs(60))
                     .disable_signals()
                     .shutdown_timeout(1)
                     .listen(listener)

@@ -49,25 +49,30 @@ impl RedisServer {
         Self { port: free_port(), child: None, settings: Vec::new(), parts: true }
     }
 
-    /// Starts it at the same port, empty.
+    /// Starts it at the same port, empty, and waits until it answers.
     pub async fn start_again(&mut self) {
+        self.spawn(&[]);
+        // One that wants a password is there too.
+        self.answers(|answer| !answer.starts_with("-LOADING")).await;
+    }
+
+    /// Starts it at the same port with more settings, and does not wait for it.
+    pub fn spawn(&mut self, more: &[&str]) {
         let port = self.port.to_string();
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"])
             .args(&self.settings)
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is needed: apt-get install redis-server");
         self.child = Some(child);
-        for _ in 0..1_000 {
-            // One that wants a password is there too.
-            if self.try_send("PING\r\n").await.is_some_and(|answer| !answer.starts_with("-LOADING")) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("redis-server does not answer");
+    }
+
+    /// Waits until it answers a PING so.
+    pub async fn answers(&self, is_so: impl Fn(&str) -> bool) {
+        wait_until(async || self.try_send("PING\r\n").await.is_some_and(|answer| is_so(&answer))).await;
     }
 
     pub fn kill(&mut self) {

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, PushInfo, RedisError, ServerErrorKind};
 use tokio::runtime::{Handle, Id};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::{Clock, Timestamp};
 use crate::storage::error::StorageError;
@@ -19,7 +21,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 ///
 /// What drives a connection lives on the runtime that made it, and ends with it: each worker has one of its own.
 pub(crate) struct Connections {
-    door: Door,
+    door: Arc<Door>,
     clock: Clock,
     of_runtimes: Mutex<HashMap<Id, Arc<Line>>>,
 }
@@ -31,7 +33,7 @@ const MOST_UNANSWERED: u32 = 3;
 /// The connection of one runtime; whoever finds none makes it, and the others wait for that.
 #[derive(Default)]
 struct Line {
-    state: tokio::sync::Mutex<State>,
+    state: Arc<tokio::sync::Mutex<State>>,
     /// Calls since the last answer.
     unanswered: AtomicU32,
 }
@@ -56,7 +58,7 @@ pub(crate) struct Lent {
 
 impl Connections {
     pub(crate) fn new(door: Door) -> Self {
-        Self { door, clock: Clock::system(), of_runtimes: Mutex::default() }
+        Self { door: Arc::new(door), clock: Clock::system(), of_runtimes: Mutex::default() }
     }
 
     /// The connection of this runtime.
@@ -68,7 +70,7 @@ impl Connections {
             let mut lines = self.of_runtimes.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lines.entry(runtime.id()).or_default())
         };
-        let mut state = line.state.lock().await;
+        let mut state = Arc::clone(&line.state).lock_owned().await;
         if line.unanswered.load(Relaxed) >= MOST_UNANSWERED {
             state.open = None;
         }
@@ -81,20 +83,40 @@ impl Connections {
         if state.failed.is_some_and(|failed| now.since(failed) < TRY_AGAIN_AFTER) {
             return Err(StorageError::new("Redis could not be reached a moment ago"));
         }
-        // Should this be cancelled, the next one has to wait a moment too: it would hardly fare better.
+        // Should it be lost with its runtime, the next one has to wait a moment too.
         state.failed = Some(now);
-        let connection = self
-            .door
-            .connect()
-            .await
-            .map_err(|error| StorageError::with_source("Redis cannot be reached", error))?;
-        state.failed = None;
-        state.number += 1;
-        state.open = Some(connection.clone());
-        line.unanswered.store(0, Relaxed);
-        let number = state.number;
-        drop(state);
+        let (door, clock, waiting) = (Arc::clone(&self.door), self.clock.clone(), Arc::clone(&line));
+        // In a task of its own: it may take longer than its callers wait, and they would end it each time.
+        let connecting = tokio::spawn(async move {
+            match door.connect().await {
+                Ok(connection) => {
+                    state.failed = None;
+                    state.number += 1;
+                    state.open = Some(connection.clone());
+                    waiting.unanswered.store(0, Relaxed);
+                    Ok((connection, state.number))
+                }
+                Err(error) => {
+                    state.failed = Some(clock.at());
+                    Err(StorageError::with_source("Redis cannot be reached", error))
+                }
+            }
+        });
+        let lost = |error| StorageError::with_source("the runtime ended while Redis was connected", error);
+        let (connection, number) = connecting.await.map_err(lost)??;
         Ok(self.lent(connection, line, number))
+    }
+
+    /// A connection for news to the server that has `key`.
+    pub(crate) async fn listen(
+        &self,
+        key: &str,
+        news: UnboundedSender<PushInfo>,
+    ) -> Result<MultiplexedConnection, StorageError> {
+        self.door
+            .listen(key, news)
+            .await
+            .map_err(|error| StorageError::with_source("Redis cannot be listened to", error))
     }
 
     fn lent(&self, connection: Connection, line: Arc<Line>, number: u64) -> Lent {

@@ -14,5 +14,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod names;
+pub(crate) mod news;
 pub(crate) mod servers;
 pub(crate) mod store;
+pub(crate) mod tiered;

@@ -12,13 +12,16 @@ pub(crate) struct Names {
     prefix: String,
     pub(crate) fences: String,
     pub(crate) within: String,
+    /// The channel on which is told what was raised, and what was replaced.
+    pub(crate) news: String,
 }
 
 impl Names {
     pub(crate) fn new(prefix: &str) -> Self {
         // In a cluster the braces keep both on one node.
         let fences = format!("{prefix}:{{fences}}");
-        Self { prefix: prefix.to_owned(), within: format!("{fences}:within"), fences }
+        let (within, news) = (format!("{fences}:within"), format!("{fences}:news"));
+        Self { prefix: prefix.to_owned(), within, news, fences }
     }
 
     /// `prefix:namespace:v1:digest`

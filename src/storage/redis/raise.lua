@@ -1,6 +1,6 @@
 -- Raises fences; makes the clock where there is none, for a caller that raises nothing.
 -- KEYS: the fences, what they are within. ARGV: milliseconds to live, the most fences, the fence of everything, a word,
--- then each fence and the wider one around it. Gives the clock and the word.
+-- a channel, then each fence and the wider one around it. Gives the clock and the word; tells the channel what was raised.
 local fences, within, everything = KEYS[1], KEYS[2], ARGV[3]
 local time = redis.call('TIME')
 local clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -9,14 +9,14 @@ if not last then
   -- What was stored before the fences were lost, or in an earlier life, is older than this.
   redis.call('DEL', within)
   redis.call('ZADD', fences, string.format('%.0f', clock), everything)
-elseif #ARGV == 4 then
+elseif #ARGV == 5 then
   clock = last
 elseif last >= clock then
   clock = last + 1
 end
 -- A number would be written with fewer digits than it has.
 local now = string.format('%.0f', clock)
-for i = 5, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   redis.call('ZADD', fences, now, ARGV[i])
   redis.call('HSET', within, ARGV[i], ARGV[i + 1])
 end
@@ -46,4 +46,11 @@ fold(false)
 fold(true)
 redis.call('PEXPIRE', fences, ARGV[1])
 redis.call('PEXPIRE', within, ARGV[1])
+local raised = table.concat(ARGV, ' ', 6)
+if not last then
+  raised = everything .. ' ' .. everything .. ' ' .. raised
+end
+if raised ~= '' then
+  redis.call('PUBLISH', ARGV[5], now .. ' ' .. raised)
+end
 return {now, ARGV[4]}

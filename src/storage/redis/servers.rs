@@ -1,19 +1,22 @@
 //! Where the servers are, and how to get through to one that takes writes.
 
 use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
-    RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    Pipeline, ProtocolVersion, PushInfo, RedisError, RedisFuture, RedisResult, Value,
 };
 #[cfg(feature = "redis-tls")]
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::storage::error::StorageError;
 
@@ -134,15 +137,17 @@ impl RedisServers {
         self.open().map_err(|error| StorageError::with_source("these Redis servers cannot be used", error))
     }
 
+    fn client(&self, info: &ConnectionInfo) -> RedisResult<Client> {
+        #[cfg(feature = "redis-tls")]
+        if let Some(tls) = &self.tls {
+            return Client::build_with_tls(info.clone(), tls.clone());
+        }
+        Client::open(info.clone())
+    }
+
     fn open(&self) -> RedisResult<Door> {
         match &self.kind {
-            Kind::Single(info) => {
-                #[cfg(feature = "redis-tls")]
-                if let Some(tls) = &self.tls {
-                    return Ok(Door::Single(Client::build_with_tls(info.clone(), tls.clone())?));
-                }
-                Ok(Door::Single(Client::open(info.clone())?))
-            }
+            Kind::Single(info) => Ok(Door::Single(self.client(info)?)),
             Kind::Sentinel { sentinels, master } => {
                 #[allow(unused_mut)] // certificates are a feature
                 let mut client = sentinel_client(sentinels, master)?;
@@ -158,6 +163,7 @@ impl RedisServers {
             Kind::Cluster(nodes) => {
                 #[allow(unused_mut)] // certificates are a feature
                 let mut client = ClusterClient::builder(nodes.clone())
+                    .tcp_settings(prompt())
                     .connection_timeout(CONNECT_WITHIN)
                     .response_timeout(ANSWER_WITHIN)
                     // The caller's deadline is short: where a slot is moving there is time for some turns, not for naps.
@@ -168,7 +174,8 @@ impl RedisServers {
                 if let Some(tls) = &self.tls {
                     client = client.certs(tls.clone());
                 }
-                Ok(Door::Cluster(client.build()?))
+                let nodes = nodes.iter().map(|node| self.client(node)).collect::<RedisResult<_>>()?;
+                Ok(Door::Cluster(client.build()?, nodes))
             }
         }
     }
@@ -190,7 +197,13 @@ fn parse(url: &str) -> Result<ConnectionInfo, StorageError> {
         return Err(StorageError::new("rediss:// needs the feature redis-tls of actix-fast-cache"));
     }
     url.into_connection_info()
+        .map(|info| info.set_tcp_settings(prompt()))
         .map_err(|error| StorageError::with_source("not a URL of a Redis server", error))
+}
+
+/// A call that is sent while others wait for their answers is not held back.
+fn prompt() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 fn parse_all<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Vec<ConnectionInfo>, StorageError> {
@@ -215,6 +228,7 @@ fn sentinel_client(
     };
     let addresses = sentinels.iter().map(|info| info.addr().clone());
     let mut client = SentinelClientBuilder::new(addresses, group, SentinelServerType::Master)?
+        .set_client_to_redis_tcp_settings(prompt())
         .set_client_to_redis_db(master.redis_settings().db())
         .set_client_to_redis_protocol(master.redis_settings().protocol());
     if is_secret {
@@ -247,7 +261,8 @@ impl fmt::Debug for RedisServers {
 pub(crate) enum Door {
     Single(Client),
     Sentinel(Mutex<SentinelClient>),
-    Cluster(ClusterClient),
+    /// With its nodes, one of which is asked where a key is.
+    Cluster(ClusterClient, Vec<Client>),
 }
 
 impl Door {
@@ -264,20 +279,89 @@ impl Door {
                     let mut client = client.lock().await;
                     client.get_async_connection_with_config(&config).await.map(Connection::Server)
                 }
-                Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+                Self::Cluster(client, _) => client.get_async_connection().await.map(Connection::Cluster),
             }
         };
-        // Each step has its own limit, and there are several of them.
-        match tokio::time::timeout(3 * CONNECT_WITHIN, connecting).await {
-            Ok(connected) => connected,
-            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-        }
+        in_time(connecting).await
+    }
+
+    /// A connection on which the server that has `key` tells news.
+    pub(crate) async fn listen(
+        &self,
+        key: &str,
+        news: UnboundedSender<PushInfo>,
+    ) -> RedisResult<MultiplexedConnection> {
+        in_time(async {
+            match self {
+                Self::Single(client) => listen(client.get_connection_info(), news).await,
+                Self::Sentinel(client) => {
+                    let client = client.lock().await.async_get_client().await?;
+                    listen(client.get_connection_info(), news).await
+                }
+                Self::Cluster(_, nodes) => {
+                    let mut last = RedisError::from((ErrorKind::Io, "no node can be reached"));
+                    for node in nodes {
+                        match listen_in_cluster(node.get_connection_info(), key, &news).await {
+                            Ok(connection) => return Ok(connection),
+                            Err(error) => last = error,
+                        }
+                    }
+                    Err(last)
+                }
+            }
+        })
+        .await
     }
 
     /// Whether another server may take the place of one that will not take writes any more.
     pub(crate) fn may_lead_elsewhere(&self) -> bool {
         !matches!(self, Self::Single(_))
     }
+}
+
+/// Each step of connecting has its own limit, and there are several of them.
+async fn in_time<T>(connecting: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    match tokio::time::timeout(3 * CONNECT_WITHIN, connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// News come by themselves in the third version of the protocol only.
+async fn listen(
+    server: &ConnectionInfo,
+    news: UnboundedSender<PushInfo>,
+) -> RedisResult<MultiplexedConnection> {
+    let settings = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let client = Client::open(server.clone().set_redis_settings(settings))?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_WITHIN))
+        .set_response_timeout(Some(ANSWER_WITHIN))
+        .set_push_sender(news);
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// At the node that has `key`: any other one says which that is.
+async fn listen_in_cluster(
+    node: &ConnectionInfo,
+    key: &str,
+    news: &UnboundedSender<PushInfo>,
+) -> RedisResult<MultiplexedConnection> {
+    // What is told when this one is left is no news.
+    let (nobody, _nothing) = unbounded_channel();
+    let mut asking = listen(node, nobody).await?;
+    let asked = redis::cmd("ZCARD").arg(key).query_async::<u64>(&mut asking).await;
+    let Err(error) = asked else { return listen(node, news.clone()).await };
+    let Some((address, _)) = error.redirect_node() else { return Err(error) };
+    let Some((host, port)) = address.rsplit_once(':') else { return Err(error) };
+    let (host, Ok(port)) = (host.to_owned(), port.parse()) else { return Err(error) };
+    let address = match node.addr().clone() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    listen(&node.clone().set_addr(address), news.clone()).await
 }
 
 /// A connection to one server, or to all nodes of a cluster.

@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::join;
-use redis::{Pipeline, RedisResult, Script, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, PushInfo, RedisResult, Script, Value};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
@@ -14,6 +16,7 @@ use crate::storage::error::StorageError;
 use crate::storage::interface::{Claimed, Holder, Lookup, Storage};
 use crate::storage::redis::connection::{Connections, Lent};
 use crate::storage::redis::names::{Names, fence};
+use crate::storage::redis::news;
 use crate::storage::redis::servers::{Connection, RedisServers};
 use crate::stored::entry::Entry;
 
@@ -44,7 +47,7 @@ pub struct RedisStorage(Arc<Inner>);
 
 struct Inner {
     connections: Connections,
-    names: Names,
+    pub(crate) names: Names,
     words: AtomicU64,
 }
 
@@ -82,6 +85,28 @@ impl RedisStorage {
             names: Names::new(prefix),
             words: AtomicU64::new(0),
         })))
+    }
+
+    /// A connection of its own, on which news come; what is asked on it is answered after the news that went before.
+    pub(crate) async fn listen(
+        &self,
+        news: UnboundedSender<PushInfo>,
+    ) -> Result<MultiplexedConnection, StorageError> {
+        let names = &self.0.names;
+        let unheard = |error| StorageError::with_source("Redis does not say what is invalidated", error);
+        let mut connection = self.0.connections.listen(&names.fences, news).await?;
+        connection.subscribe(&names.news).await.map_err(unheard)?;
+        Ok(connection)
+    }
+
+    /// The fence clock, on a connection to the server that has it.
+    pub(crate) async fn clock_on(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<Stamp>, StorageError> {
+        let outcome = self.times_of(&[]).query_async::<Vec<Option<f64>>>(connection).await;
+        let times = outcome.map_err(|error| StorageError::with_source("Redis has no fence clock", error))?;
+        Ok(read_times(times).map(|(clock, _)| Stamp(clock)))
     }
 
     /// The fence clock and the times of these fences; none if there is no clock.
@@ -153,10 +178,11 @@ impl RedisStorage {
     }
 
     /// Raises fences, or makes the clock; tells the time.
-    async fn move_clock(&self, fences: &[Fence]) -> Result<u64, StorageError> {
+    pub(crate) async fn move_clock(&self, fences: &[Fence]) -> Result<u64, StorageError> {
         let (names, word) = (&self.0.names, self.word());
         let mut call = RAISE.key(&names.fences);
         call.key(&names.within).arg(millis(FENCES_LIVE)).arg(MOST_FENCES).arg(fence(FenceId::ALL)).arg(&word);
+        call.arg(&names.news);
         for raised in fences {
             call.arg(fence(raised.id)).arg(fence(raised.within));
         }
@@ -176,8 +202,8 @@ impl RedisStorage {
     }
 }
 
-impl Storage for RedisStorage {
-    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+impl RedisStorage {
+    pub(crate) async fn look_up(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
         let name = self.0.names.entry(key);
         let mut known = key.fences();
         known.push(FenceId::ALL);
@@ -220,15 +246,16 @@ impl Storage for RedisStorage {
         Ok(Lookup { entry: Some(Arc::new(entry)), stamp: Stamp(clock) })
     }
 
-    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        let bytes = [order(&entry).as_bytes(), &entry.to_bytes()?].concat();
+    /// Tells whether the entry took its place, or a newer one has it.
+    pub(crate) async fn keep(&self, entry: &Entry) -> Result<bool, StorageError> {
+        let bytes = [order(entry).as_bytes(), &entry.to_bytes()?].concat();
         // By the entry's own timeline, which is nobody else's.
         let lives = entry.keep_until().since(entry.began()).clamp(Duration::from_millis(1), LONGEST);
         let mut call = PUT.key(self.0.names.entry(entry.key()));
-        call.arg(bytes).arg(ORDER).arg(millis(lives));
+        call.arg(bytes).arg(ORDER).arg(millis(lives)).arg(&self.0.names.news).arg(news::replaced(entry)?);
         let mut lent = self.0.connections.lend().await?;
         let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
-        lent.outcome(outcome).await?;
+        let is_kept = lent.outcome(outcome).await? == 1;
         // What is in use does not lose its fences: that would drop it all.
         let names = &self.0.names;
         let mut live = redis::pipe();
@@ -236,7 +263,18 @@ impl Storage for RedisStorage {
             live.cmd("PEXPIRE").arg(key).arg(millis(FENCES_LIVE)).ignore();
         }
         let outcome = live.query_async::<()>(&mut lent.connection).await;
-        lent.outcome(outcome).await
+        lent.outcome(outcome).await?;
+        Ok(is_kept)
+    }
+}
+
+impl Storage for RedisStorage {
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+        self.look_up(key).await
+    }
+
+    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
+        self.keep(&entry).await.map(drop)
     }
 
     async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {

@@ -49,6 +49,7 @@ const FLOORS: &[&str] = &[
     "storage/failing.rs",
     "storage/near.rs",
     "storage/memory.rs",
+    "storage/redis/door.rs",
     "storage/redis/servers.rs",
     "storage/redis/connection.rs",
     "storage/redis/names.rs",

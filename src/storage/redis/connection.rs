@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::{Clock, Timestamp};
 use crate::storage::error::StorageError;
-use crate::storage::redis::servers::{Connection, Door};
+use crate::storage::redis::door::{Connection, Door};
 
 /// After a connection could not be made, nobody tries again for so long.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -13,6 +13,7 @@
 //! entries that were stored before are dropped with it.
 
 pub(crate) mod connection;
+pub(crate) mod door;
 pub(crate) mod names;
 pub(crate) mod news;
 pub(crate) mod servers;

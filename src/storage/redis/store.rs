@@ -15,9 +15,10 @@ use crate::key::CacheKey;
 use crate::storage::error::StorageError;
 use crate::storage::interface::{Claimed, Holder, Lookup, Storage};
 use crate::storage::redis::connection::{Connections, Lent};
+use crate::storage::redis::door::Connection;
 use crate::storage::redis::names::{Names, fence};
 use crate::storage::redis::news;
-use crate::storage::redis::servers::{Connection, RedisServers};
+use crate::storage::redis::servers::RedisServers;
 use crate::stored::entry::Entry;
 
 /// A storage in Redis 6.2 or later, or Valkey: one cache for all processes that use the same server and prefix.

@@ -122,6 +122,8 @@ async fn what_is_not_to_be_shared_releases_all_processes_at_once() {
     // For a while nobody waits for it.
     let lease = fleet.lease().await.unwrap();
     assert!(fleet.redis.send(&format!("GET {lease}")).await.contains("refused"));
+    let left = fleet.redis.send(&format!("TTL {lease}")).await;
+    assert!((1..=10).contains(&left.trim_start_matches(':').trim().parse::<i64>().unwrap()), "{left}");
     assert_eq!(fleet.ask_all("/private", 10, 0, 1_000).await.len(), 30);
 }
 

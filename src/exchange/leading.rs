@@ -38,18 +38,32 @@ pub(crate) async fn take_the_lead(
     wait: Duration,
 ) -> Led {
     let engine = &scope.engine;
-    let key = found.key(&asked.key).clone();
     let mut last = (found, reuse);
-    let Some(mut lease) = Lease::wanted(engine, &key) else {
-        if has_ended {
-            let again = engine.find(&asked.key, fields).await;
-            if let Some(known) = weigh(scope, asked, again, &mut last) {
-                lead.land(Landing::Found);
-                return Led::Knows(known);
-            }
+    if let Some(lease) = Lease::wanted(engine, last.0.key(&asked.key)) {
+        // Apart, so that its state is no burden where there are no leases.
+        return Box::pin(claim_the_lead(scope, lead, lease, asked, fields, last, wait)).await;
+    }
+    if has_ended {
+        let again = engine.find(&asked.key, fields).await;
+        if let Some(known) = weigh(scope, asked, again, &mut last) {
+            lead.land(Landing::Found);
+            return Led::Knows(known);
         }
-        return Led::Runs(last.0, last.1, Duty::new(lead, None));
-    };
+    }
+    Led::Runs(last.0, last.1, Duty::new(lead, None))
+}
+
+/// Waits until no other process runs, or has stored an answer.
+async fn claim_the_lead(
+    scope: &Scope,
+    lead: Lead,
+    mut lease: Lease,
+    asked: &Asked,
+    fields: &HeaderMap,
+    mut last: (Found, Reuse),
+    wait: Duration,
+) -> Led {
+    let engine = &scope.engine;
     let waiting = async {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -74,7 +88,7 @@ pub(crate) async fn take_the_lead(
         }
         Ok(Ok(Some(Claimed::Refused))) => {
             let span = scope.settings.coalescing.uncacheable_for;
-            engine.uncacheable.remember(&key, engine.clock.at(), span);
+            engine.uncacheable.remember(found.key(&asked.key), engine.clock.at(), span);
             lead.land(Landing::Alone);
             Led::Alone(found, reuse)
         }

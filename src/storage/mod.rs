@@ -4,7 +4,8 @@
 //! [`conformance::check`]; `examples/custom_storage.rs` is one, in under a hundred lines. Entries that leave the process go as
 //! [`Entry::to_bytes`](crate::Entry::to_bytes) writes them, under names made of [`CacheKey::digest`](crate::CacheKey::digest) and
 //! [`CacheKey::namespace`](crate::CacheKey::namespace); [`CacheKey::fences`](crate::CacheKey::fences) are those that can be asked about
-//! together with the entry.
+//! together with the entry. Where several processes fill one storage, [`Storage::claim`] lets one of them run a handler while
+//! the others wait.
 
 pub(crate) mod erased;
 pub(crate) mod error;

@@ -48,6 +48,7 @@ const FLOORS: &[&str] = &[
     "storage/erased.rs",
     "storage/failing.rs",
     "storage/near.rs",
+    "storage/fences.rs",
     "storage/memory.rs",
     "storage/redis/door.rs",
     "storage/redis/servers.rs",

@@ -109,7 +109,7 @@ where
             found.at = queue.own_variant();
         }
         let now = engine.clock.at();
-        let mut reuse = judge(&scope, &found, &asked);
+        let mut reuse = judge(&scope, &found, &asked, now);
         if let Some(stored) = found.stored() {
             let key = found.key(&asked.key);
             match reuse {
@@ -123,7 +123,7 @@ where
                     if ended != Some(engine.flights.ended()) {
                         // Another refresh may have ended between the lookup and the claim.
                         let again = engine.find(&asked.key, req.headers()).await;
-                        if !judge(&scope, &again, &asked).refreshes_behind() {
+                        if !judge(&scope, &again, &asked, now).refreshes_behind() {
                             refresh.give_back(key);
                             known = Some(again);
                             continue;
@@ -132,13 +132,17 @@ where
                     if scope.settings.refresh_in_foreground {
                         let _leading = Leads::on(&leading);
                         let mut refresh = refresh;
-                        let Some(duty) = refresh.duty(&scope, &asked, &found, req.headers()).await else {
-                            return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
-                        };
-                        return refresh.run_in_front(&layer, req, asked, found, duty).await;
+                        match refresh.duty(&scope, &asked, &found, req.headers(), now).await {
+                            Ok(duty) => return refresh.run_in_front(&layer, req, asked, found, duty).await,
+                            Err(None) => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
+                            Err(again) => {
+                                known = again;
+                                continue;
+                            }
+                        }
                     }
                     let answer = hit(&scope, likeness(&scope, &req), &asked, stored, Outcome::Hit);
-                    refresh.run_behind(layer, req, asked, found);
+                    refresh.run_behind(layer, req, asked, found, now);
                     return Ok(answer);
                 }
                 Reuse::Stale(stand_in) if engine.failed_lately(key, now, stand_in) => {
@@ -176,7 +180,9 @@ where
                 // With what this one is for, perhaps.
                 let has_ended = ended != Some(engine.flights.ended());
                 let last = (found, reuse);
-                match take_the_lead(&scope, lead, &asked, req.headers(), last, has_ended, wait).await {
+                match take_the_lead(&scope, lead, &asked, req.headers(), last, has_ended, (&mut queue, wait))
+                    .await
+                {
                     Led::Knows(again) => {
                         known = Some(again);
                         continue;
@@ -208,7 +214,7 @@ where
             && (stand_in.errors && waited_in_vain || engine.failed_lately(&key, now, stand_in))
         {
             found = engine.find(&asked.key, req.headers()).await;
-            reuse = judge(&scope, &found, &asked);
+            reuse = judge(&scope, &found, &asked, engine.clock.at());
             let failure = if stand_in.errors { Failure::Error } else { Failure::Unreachable };
             if let Some(stored) = found.stored().filter(|_| reuse.serves_for(failure)) {
                 return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));

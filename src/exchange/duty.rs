@@ -72,7 +72,8 @@ impl Lease {
         // Cancelled, it may have been granted.
         self.is_claimed = true;
         let claimed = self.engine.claim(&self.key, self.holder, LEASE).await.ok();
-        self.is_claimed = !matches!(claimed, Some(Claimed::Held | Claimed::Refused));
+        // Nothing is given back to a storage in trouble: it would take that, and seem well. A lease ends by itself.
+        self.is_claimed = claimed == Some(Claimed::Granted);
         claimed
     }
 

@@ -30,6 +30,10 @@ use crate::stored::response::StoredResponse;
 /// A stored response with more fences than this is not validated but made anew.
 const MOST_FENCES: usize = 1_000;
 
+/// After a run has failed, processes that wait for it try so long without waiting for each other: longer than the pause
+/// between two of their looks.
+const TRY_TOO: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Runs the handler, and stores its answer if it may be; a stale one may serve where it fails.
 ///
 /// `reuse` says what the stored response that was found is still good for; `range` is one that the handler is to see.
@@ -104,6 +108,9 @@ where
             let now = engine.clock.at();
             let serves = |stored: &Arc<StoredResponse>| asked.judge(stored, rules, now).serves_for(failure);
             if let Some(stale) = still.filter(serves) {
+                if let Some(duty) = &mut fill.duty {
+                    duty.refuse(TRY_TOO);
+                }
                 fill.release();
                 let req = answer.map_or_else(|_| spare.request().clone(), |response| response.into_parts().0);
                 let answer = respond::answer(scope, req.method(), conditions.as_ref(), &stale);

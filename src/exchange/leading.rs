@@ -1,11 +1,15 @@
 //! A request that leads the fill of this process: it looks again, and keeps apart from other processes.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
-use futures_util::future::join;
+use futures_util::future::{Either, join, select};
 
+use crate::clock::Timestamp;
 use crate::exchange::duty::{Duty, Lease};
+use crate::exchange::queue::Queue;
+use crate::fence::Stamp;
 use crate::flight::{Landing, Lead};
 use crate::found::Found;
 use crate::policy::reuse::Reuse;
@@ -35,13 +39,13 @@ pub(crate) async fn take_the_lead(
     fields: &HeaderMap,
     (found, reuse): (Found, Reuse),
     has_ended: bool,
-    wait: Duration,
+    (queue, wait): (&mut Queue, Duration),
 ) -> Led {
     let engine = &scope.engine;
     let mut last = (found, reuse);
     if let Some(lease) = Lease::wanted(engine, last.0.key(&asked.key)) {
         // Apart, so that its state is no burden where there are no leases.
-        return Box::pin(claim_the_lead(scope, lead, lease, asked, fields, last, wait)).await;
+        return Box::pin(claim_the_lead(scope, lead, lease, asked, fields, last, (queue, wait))).await;
     }
     if has_ended {
         let again = engine.find(&asked.key, fields).await;
@@ -61,7 +65,7 @@ async fn claim_the_lead(
     asked: &Asked,
     fields: &HeaderMap,
     mut last: (Found, Reuse),
-    wait: Duration,
+    (queue, wait): (&mut Queue, Duration),
 ) -> Led {
     let engine = &scope.engine;
     let waiting = async {
@@ -79,31 +83,43 @@ async fn claim_the_lead(
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
     };
-    let claimed = tokio::time::timeout(wait, waiting).await;
+    // What others have waited for is waited for once, whoever runs it.
+    let claimed = match select(pin!(waiting), queue.patience(wait)).await {
+        Either::Left((claimed, _)) => Some(claimed),
+        Either::Right(_) => None,
+    };
     let (found, reuse) = last;
     match claimed {
-        Ok(Err(known)) => {
+        Some(Err(known)) => {
             lead.land(Landing::Found);
             Led::Knows(known)
         }
-        Ok(Ok(Some(Claimed::Refused))) => {
+        // The run of another process has failed: each tries it once, at the same time, and its followers wait for that.
+        Some(Ok(Some(Claimed::Refused))) if matches!(reuse, Reuse::Stale(stand_in) if stand_in.serves()) => {
+            Led::Runs(found, reuse, Duty::new(lead, None))
+        }
+        Some(Ok(Some(Claimed::Refused))) => {
             let span = scope.settings.coalescing.uncacheable_for;
             engine.uncacheable.remember(found.key(&asked.key), engine.clock.at(), span);
             lead.land(Landing::Alone);
             Led::Alone(found, reuse)
         }
-        Ok(Ok(Some(Claimed::Granted))) => {
+        Some(Ok(Some(Claimed::Granted))) => {
             lease.keep(scope.settings.coalescing.limits.leader);
             Led::Runs(found, reuse, Duty::new(lead, Some(lease)))
         }
         // It takes the other one too long, or the storage is in trouble: then each process is for itself.
-        Ok(Ok(_)) | Err(_) => Led::Runs(found, reuse, Duty::new(lead, None)),
+        Some(Ok(_)) | None => Led::Runs(found, reuse, Duty::new(lead, None)),
     }
 }
 
 /// What another look has brought, if it is of use; else it is what was found `last`.
 fn weigh(scope: &Scope, asked: &Asked, again: Found, last: &mut (Found, Reuse)) -> Option<Found> {
-    let reuse = judge(scope, &again, asked);
+    if again.entry.is_none() && again.at.is_none() && again.stamp == Stamp::default() {
+        // Hardly a look: the storage was late, or knows of no time. What was found before is good, and as cautious.
+        return None;
+    }
+    let reuse = judge(scope, &again, asked, scope.engine.clock.at());
     let moved = again.at.as_ref().is_some_and(|at| at != last.0.key(&asked.key));
     if moved || reuse.is_fresh() || reuse.refreshes_behind() {
         return Some(again);
@@ -114,7 +130,8 @@ fn weigh(scope: &Scope, asked: &Asked, again: Found, last: &mut (Found, Reuse)) 
 }
 
 /// What the stored response that was found is good for.
-pub(crate) fn judge(scope: &Scope, found: &Found, asked: &Asked) -> Reuse {
-    let now = scope.engine.clock.at();
+///
+/// Whether it is refreshed early is drawn anew for each time: who looks again does so at the time of the first look.
+pub(crate) fn judge(scope: &Scope, found: &Found, asked: &Asked, now: Timestamp) -> Reuse {
     found.stored().map_or(Reuse::NotForThis, |stored| asked.judge(stored, &scope.settings.rules, now))
 }

@@ -66,8 +66,7 @@ impl Queue {
     ) -> Next {
         let flight = follower.flight();
         self.followed = Some(flight);
-        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
-        let landed = match follower.wait(patience.as_mut()).await {
+        let landed = match follower.wait(self.patience(wait)).await {
             Woken::By(Landing::Stored(landed)) => landed,
             Woken::By(Landing::Found) => return Next::LookAgain,
             Woken::Lost => return self.retry(),
@@ -93,6 +92,11 @@ impl Queue {
             Fit::Variant(_) => Next::RunAlone,
             Fit::Other => self.retry(),
         }
+    }
+
+    /// What is left of it.
+    pub(crate) fn patience(&mut self, wait: Duration) -> Pin<&mut Sleep> {
+        self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait))).as_mut()
     }
 
     fn retry(&mut self) -> Next {

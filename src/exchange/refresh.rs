@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use actix_service::Service;
 use actix_web::body::MessageBody;
@@ -10,6 +11,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderMap;
 use actix_web::{Error, rt};
 
+use crate::clock::Timestamp;
 use crate::engine::{BACK_OFF, Engine};
 use crate::exchange::body;
 use crate::exchange::duty::{Duty, Lease};
@@ -26,6 +28,9 @@ use crate::storage::interface::Claimed;
 
 /// Most background refreshes at a time; past them a stale answer is served and left for a later request.
 const MOST_REFRESHES: usize = 64;
+
+/// While another process refreshes, this one looks again after so long.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The duty to refresh one key, and a place among the refreshes under way.
 pub(crate) struct Refresh {
@@ -66,6 +71,7 @@ impl Refresh {
         req: ServiceRequest,
         asked: Asked,
         found: Found,
+        due: Timestamp,
     ) where
         S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
@@ -73,7 +79,7 @@ impl Refresh {
         // No client is there to leave: one that hangs would keep its place for ever.
         let most = layer.scope.settings.coalescing.limits.leader;
         rt::spawn(tokio::time::timeout(most, async move {
-            let Some(duty) = self.duty(&layer.scope, &asked, &found, req.headers()).await else { return };
+            let Ok(duty) = self.duty(&layer.scope, &asked, &found, req.headers(), due).await else { return };
             let stale = Reuse::Stale(StandIn::default());
             if let Ok(response) = fill(&layer, req, asked, found, stale, None, Some(duty)).await {
                 body::exhaust(response.into_body()).await;
@@ -98,25 +104,33 @@ impl Refresh {
         fill(layer, req, asked, found, in_its_window, None, Some(duty)).await
     }
 
-    /// The duty, unless another process has it, or had it a moment ago.
+    /// The duty, unless another process has it, or had it a moment ago: then what that one has stored, if it has.
     pub(crate) async fn duty(
         &mut self,
         scope: &Scope,
         asked: &Asked,
         found: &Found,
         fields: &HeaderMap,
-    ) -> Option<Duty> {
+        due: Timestamp,
+    ) -> Result<Duty, Option<Found>> {
         let (engine, key) = (&self.engine, found.key(&asked.key));
         let Some(mut lease) = Lease::wanted(engine, key) else {
-            return Some(Duty::new(self.lead.take()?, None));
+            return self.lead.take().map(|lead| Duty::new(lead, None)).ok_or(None);
         };
         let lease = match lease.claim().await {
-            Some(Claimed::Held) => return None,
+            Some(Claimed::Held) => {
+                // It may be done soon, and stale again.
+                engine.backing_off.remember(key, engine.clock.at(), LOOK_AGAIN_AFTER);
+                return Err(None);
+            }
             Some(Claimed::Granted) => {
                 let again = engine.find(&asked.key, fields).await;
-                if !judge(scope, &again, asked).refreshes_behind() {
+                if !judge(scope, &again, asked, due).refreshes_behind() {
                     engine.backing_off.forget(key);
-                    return None;
+                    if let Some(lead) = &self.lead {
+                        lead.land(Landing::Found);
+                    }
+                    return Err(Some(again));
                 }
                 lease.keep(scope.settings.coalescing.limits.leader);
                 Some(lease)
@@ -124,7 +138,7 @@ impl Refresh {
             // What nobody waits for is nobody's, and a storage in trouble keeps nobody apart.
             Some(Claimed::Refused) | None => None,
         };
-        Some(Duty::new(self.lead.take()?, lease))
+        self.lead.take().map(|lead| Duty::new(lead, lease)).ok_or(None)
     }
 
     /// Gives the duty back: it was done already.

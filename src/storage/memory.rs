@@ -1,6 +1,5 @@
 //! Entries in the memory of this process, bounded by what they weigh.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,6 +10,7 @@ use mini_moka::sync::{Cache, ConcurrentCacheExt};
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
+use crate::storage::fences::{Fences, Raised};
 use crate::storage::interface::{Lookup, Storage};
 use crate::storage::near::NearTable;
 use crate::stored::entry::Entry;
@@ -31,8 +31,8 @@ use crate::stored::entry::Entry;
 pub struct MemoryStorage(Arc<Memory>);
 
 struct Memory {
-    /// Tells this storage's entries from another's in the tables of the workers.
-    id: usize,
+    /// Tells this storage's entries from another's, and from those it has forgotten, in the tables of the workers.
+    id: AtomicUsize,
     capacity: u64,
     entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
     /// One putter at a time for each key: "the older fill does not win" is a read and a write.
@@ -53,7 +53,10 @@ struct Slot {
     valid_at: AtomicU64,
 }
 
-static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
+fn next_id() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 thread_local! {
     static NEAR: NearTable<Slot> = const { NearTable::new() };
@@ -87,7 +90,7 @@ impl MemoryStorage {
             .weigher(|_, slot: &Arc<Slot>| u32::try_from(cost(&slot.entry)).unwrap_or(u32::MAX))
             .build_with_hasher(BuildHasherDefault::default());
         Self(Arc::new(Memory {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: next_id().into(),
             capacity: bytes,
             entries,
             putters: Default::default(),
@@ -137,7 +140,7 @@ impl MemoryStorage {
             return;
         }
         if cost(&entry) as u64 <= memory.capacity {
-            memory.entries.insert(hash, Arc::new(Slot::new(entry, since, memory.id)));
+            memory.entries.insert(hash, Arc::new(Slot::new(entry, since, memory.id.load(Ordering::Relaxed))));
         } else if held.as_ref().is_some_and(|slot| slot.entry.key() == entry.key()) {
             // Too large to take the place of the older one, which is not what was put last.
             memory.entries.invalidate(&hash);
@@ -152,13 +155,19 @@ impl MemoryStorage {
 
     /// Forgets one entry.
     pub(crate) fn forget(&self, key: &CacheKey) -> bool {
+        self.forget_if(key, |_| true)
+    }
+
+    fn forget_if(&self, key: &CacheKey, is_it: impl FnOnce(&Slot) -> bool) -> bool {
         let hash = key.hash64();
         let _putter = self.0.putter(hash);
-        let Some(held) = self.0.entries.get(&hash).filter(|slot| slot.is(key, &self.0)) else { return false };
-        held.dead.store(true, Ordering::Release);
-        self.0.entries.invalidate(&hash);
-        self.0.settle();
-        true
+        let held = self.0.entries.get(&hash).filter(|slot| slot.is(key, &self.0) && is_it(slot));
+        if let Some(held) = &held {
+            held.dead.store(true, Ordering::Release);
+            self.0.entries.invalidate(&hash);
+            self.0.settle();
+        }
+        held.is_some()
     }
 }
 
@@ -169,7 +178,9 @@ impl Slot {
 
     /// Whether this is the live entry of a key in a storage.
     fn is(&self, key: &CacheKey, memory: &Memory) -> bool {
-        self.storage == memory.id && self.entry.key() == key && !self.dead.load(Ordering::Acquire)
+        self.storage == memory.id.load(Ordering::Relaxed)
+            && self.entry.key() == key
+            && !self.dead.load(Ordering::Acquire)
     }
 
     fn is_newer_than(&self, entry: &Entry) -> bool {
@@ -256,71 +267,20 @@ impl MemoryStorage {
 
     /// Forgets what is older than an entry that was put there.
     pub(crate) fn forget_older(&self, entry: &Entry) {
-        let hash = entry.key().hash64();
-        let _putter = self.0.putter(hash);
-        if let Some(held) = self.0.entries.get(&hash).filter(|slot| slot.is(entry.key(), &self.0))
-            && (held.entry.stamp(), held.entry.began()) < (entry.stamp(), entry.began())
-        {
-            held.dead.store(true, Ordering::Release);
-            self.0.entries.invalidate(&hash);
-            self.0.settle();
-        }
+        let order = (entry.stamp(), entry.began());
+        self.forget_if(entry.key(), |held| (held.entry.stamp(), held.entry.began()) < order);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn forget_all(&self) {
+        self.0.id.store(next_id(), Ordering::Relaxed);
+        self.0.entries.invalidate_all();
+        self.0.settle();
     }
 
     /// Whether a fence that was taken over drops what is valid since then.
     pub(crate) fn is_known_current(&self, since: Stamp, fences: &[FenceId]) -> bool {
         self.0.is_current(since, fences)
-    }
-}
-
-/// Fences that were raised, each at the time of its last raise.
-#[derive(Default)]
-struct Fences {
-    raised: HashMap<FenceId, Raised>,
-}
-
-#[derive(Clone, Copy)]
-struct Raised {
-    at: u64,
-    within: FenceId,
-}
-
-impl Fences {
-    const MOST: usize = 65_536;
-
-    /// Keeps the table bounded: the older half of the narrow fences becomes one fence around them.
-    ///
-    /// The wider fence stands at the time of the latest one folded into it, so nothing escapes; entries of the
-    /// same namespace that are as old are dropped with them.
-    fn fold(&mut self) {
-        if self.raised.len() > Self::MOST {
-            self.fold_older_half(|fence| fence.within != FenceId::ALL);
-        }
-        if self.raised.len() > Self::MOST {
-            self.fold_older_half(|_| true);
-        }
-    }
-
-    fn fold_older_half(&mut self, foldable: impl Fn(&Raised) -> bool) {
-        let mut times: Vec<u64> =
-            self.raised.values().filter(|raised| foldable(raised)).map(|raised| raised.at).collect();
-        times.sort_unstable();
-        let Some(median) = times.get(times.len() / 2).copied() else {
-            return;
-        };
-        let mut wider: HashMap<FenceId, u64> = HashMap::new();
-        self.raised.retain(|id, raised| {
-            let folds = *id != FenceId::ALL && raised.at <= median && foldable(raised);
-            if folds {
-                let at = wider.entry(raised.within).or_default();
-                *at = raised.at.max(*at);
-            }
-            !folds
-        });
-        for (id, at) in wider {
-            let kept = self.raised.entry(id).or_insert(Raised { at, within: FenceId::ALL });
-            kept.at = at.max(kept.at);
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 pub(crate) mod erased;
 pub(crate) mod error;
 pub(crate) mod failing;
+pub(crate) mod fences;
 pub(crate) mod interface;
 pub(crate) mod lease_trial;
 pub(crate) mod memory;

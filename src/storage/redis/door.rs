@@ -116,7 +116,12 @@ async fn listen_in_cluster(
     let Err(error) = asked else { return listen(node, news.clone()).await };
     let Some((address, _)) = error.redirect_node() else { return Err(error) };
     let Some((host, port)) = address.rsplit_once(':') else { return Err(error) };
-    let (host, Ok(port)) = (host.to_owned(), port.parse()) else { return Err(error) };
+    let Ok(port) = port.parse() else { return Err(error) };
+    let host = match (host, node.addr()) {
+        // Where a node does not know its own name, it is found under the one that this one is asked by.
+        ("" | "?", ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) => host.clone(),
+        _ => host.to_owned(),
+    };
     let address = match node.addr().clone() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
             ConnectionAddr::TcpTls { host, port, insecure, tls_params }

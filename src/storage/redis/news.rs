@@ -8,18 +8,18 @@ use crate::stored::entry::{Content, Entry};
 pub(crate) enum News {
     /// Fences, and the time of the fence clock.
     Raised(Vec<Fence>, Stamp),
-    /// An entry of this key, stamp and begin was put in place of an older one.
+    /// An entry of this key, stamp and begin was put, by whom its one fence names.
     Replaced(Entry),
 }
 
 /// What to tell of an entry that takes another one's place: itself without its content, in the frame that entries have.
-pub(crate) fn replaced(entry: &Entry) -> Result<Vec<u8>, StorageError> {
+pub(crate) fn replaced(entry: &Entry, writer: FenceId) -> Result<Vec<u8>, StorageError> {
     let content = Content::Alias(entry.key().clone());
     let told = Entry {
         key: entry.key().clone(),
         stamp: entry.stamp(),
         began: entry.began(),
-        fences: Box::default(),
+        fences: Box::new([writer]),
         keep_until: entry.keep_until(),
         content,
     };

@@ -1,6 +1,7 @@
 //! The storage.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -50,6 +51,8 @@ struct Inner {
     connections: Connections,
     pub(crate) names: Names,
     words: AtomicU64,
+    /// Tells its own news from those of others.
+    writer: FenceId,
 }
 
 /// The fence clock, and the times of some fences.
@@ -85,7 +88,13 @@ impl RedisStorage {
             connections: Connections::new(servers.door()?),
             names: Names::new(prefix),
             words: AtomicU64::new(0),
+            writer: FenceId::of(b"writer", &RandomState::new().hash_one(prefix).to_be_bytes()),
         })))
+    }
+
+    /// Whether an entry was told of by this storage.
+    pub(crate) fn told(&self, entry: &Entry) -> bool {
+        entry.fences().contains(&self.0.writer)
     }
 
     /// A connection of its own, on which news come; what is asked on it is answered after the news that went before.
@@ -253,7 +262,11 @@ impl RedisStorage {
         // By the entry's own timeline, which is nobody else's.
         let lives = entry.keep_until().since(entry.began()).clamp(Duration::from_millis(1), LONGEST);
         let mut call = PUT.key(self.0.names.entry(entry.key()));
-        call.arg(bytes).arg(ORDER).arg(millis(lives)).arg(&self.0.names.news).arg(news::replaced(entry)?);
+        call.arg(bytes)
+            .arg(ORDER)
+            .arg(millis(lives))
+            .arg(&self.0.names.news)
+            .arg(news::replaced(entry, self.0.writer)?);
         let mut lent = self.0.connections.lend().await?;
         let outcome = call.invoke_async::<u64>(&mut lent.connection).await;
         let is_kept = lent.outcome(outcome).await? == 1;

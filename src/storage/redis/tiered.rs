@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -36,6 +36,8 @@ const PROVE_WITHIN: Duration = Duration::from_millis(500);
 /// times a second that all messages have come: where that fails for **one second**, memory stands aside and Redis is asked
 /// for everything, so nothing is served that was invalidated more than a second ago. That second is the price beside
 /// [`RedisStorage`], on which an invalidation is exact everywhere.
+/// It is proven of invalidations; that an entry was replaced is told in the same way, but from other nodes of a cluster, and
+/// until the message comes an answer is served as long as it would be without the other process.
 ///
 /// Redis speaks RESP3 to the listener, which has a thread of its own; on a cluster it listens at the node of the fences.
 ///
@@ -60,6 +62,8 @@ struct Tiers {
     honest_until: AtomicU64,
     /// The fence clock of Redis, as far as it is known here: never ahead of it.
     stamp: AtomicU64,
+    /// How often something was replaced, by hash of its key: what was on its way here meanwhile is not kept.
+    replaced: [AtomicU64; 64],
 }
 
 impl TieredStorage {
@@ -75,6 +79,7 @@ impl TieredStorage {
             is_listening: AtomicBool::new(false),
             honest_until: AtomicU64::new(0),
             stamp: AtomicU64::new(0),
+            replaced: [const { AtomicU64::new(0) }; 64],
         }))
     }
 
@@ -135,8 +140,27 @@ impl Tiers {
         Stamp(self.stamp.load(Relaxed))
     }
 
-    /// Whatever was kept before this time of the fence clock is dropped.
-    fn forget_before(&self, at: Stamp) {
+    fn replaced(&self, key: &CacheKey) -> &AtomicU64 {
+        let [first, ..] = &self.replaced;
+        let at = usize::try_from(key.hash64() % self.replaced.len() as u64);
+        at.ok().and_then(|at| self.replaced.get(at)).unwrap_or(first)
+    }
+
+    /// Keeps an entry in memory, unless another one may have taken its place since that was `replaced` so often.
+    fn keep(&self, entry: Arc<Entry>, since: Stamp, replaced: u64) {
+        let key = entry.key().clone();
+        self.memory.keep_since(entry, since);
+        if self.replaced(&key).load(SeqCst) != replaced {
+            self.memory.forget(&key);
+        }
+    }
+
+    /// Forgets everything: of what was raised before this time of the fence clock nothing is known.
+    fn begin_anew(&self, at: Stamp) {
+        for replaced in &self.replaced {
+            replaced.fetch_add(1, SeqCst);
+        }
+        self.memory.forget_all();
         self.memory.learn(&[Fence { id: FenceId::ALL, within: FenceId::ALL }], at);
     }
 
@@ -145,10 +169,19 @@ impl Tiers {
         match (&push.kind, push.data.as_slice()) {
             (PushKind::Disconnection, _) => return false,
             (PushKind::Message, [_, Value::BulkString(message)]) => match news::read(message) {
-                Some(News::Raised(fences, at)) => self.memory.learn(&fences, at),
-                Some(News::Replaced(entry)) => self.memory.forget_older(&entry),
-                // Another version's, perhaps: it may have dropped anything.
-                None => self.forget_before(Stamp(self.stamp().0.saturating_add(1))),
+                Some(News::Raised(fences, at)) => {
+                    self.memory.learn(&fences, at);
+                    self.knows(at);
+                }
+                Some(News::Replaced(entry)) => {
+                    // What this process puts is no news to its memory, which knows the newer of two by itself.
+                    if !self.redis.told(&entry) {
+                        self.replaced(entry.key()).fetch_add(1, SeqCst);
+                    }
+                    self.memory.forget_older(&entry);
+                }
+                // Another version's, perhaps: it may have dropped anything, so all is begun anew.
+                None => return false,
             },
             _ => {}
         }
@@ -207,14 +240,14 @@ async fn follow(
             Some(clock) if clock >= known => {
                 if std::mem::take(&mut is_first) {
                     // What was told while nobody listened is not known.
-                    here.forget_before(clock);
+                    here.begin_anew(clock);
                 }
                 here.knows(clock);
                 here.prove(asked);
             }
             // Behind what is known here, or gone: the server has lost its memory, and with it what it was told.
             _ => {
-                here.forget_before(Stamp(known.0.saturating_add(1)));
+                here.begin_anew(known);
                 here.stand_aside();
                 is_first = true;
             }
@@ -258,29 +291,38 @@ impl Storage for TieredStorage {
         if let Some(lookup) = self.0.look_up_in_memory(key) {
             return Ok(lookup);
         }
+        let replaced = self.0.replaced(key).load(SeqCst);
         let lookup = self.0.redis.look_up(key).await?;
         if let Some(entry) = lookup.entry.as_ref().filter(|_| self.0.is_honest()) {
-            self.0.memory.keep_since(Arc::clone(entry), lookup.stamp);
+            self.0.keep(Arc::clone(entry), lookup.stamp, replaced);
         }
         Ok(lookup)
     }
 
     async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
         self.listen();
+        let replaced = self.0.replaced(entry.key()).load(SeqCst);
         if self.0.redis.keep(&entry).await? && self.0.is_honest() {
             let since = entry.stamp();
-            self.0.memory.keep_since(entry, since);
+            self.0.keep(entry, since, replaced);
         }
         Ok(())
     }
 
     async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
+        let there = self.0.redis.remove(key).await;
+        // Afterwards: a lookup meanwhile may have brought it back.
         let here = self.0.memory.forget(key);
-        Ok(self.0.redis.remove(key).await? || here)
+        Ok(there? || here)
     }
 
     async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
         let at = Stamp(self.0.redis.move_clock(fences).await?);
+        if at < self.0.stamp() {
+            // Another server is in its place, whose time is behind.
+            self.0.begin_anew(self.0.stamp());
+            self.0.stand_aside();
+        }
         self.0.memory.learn(fences, at);
         self.0.knows(at);
         Ok(())

@@ -27,26 +27,42 @@ const CHECKSUM: usize = 16;
 
 /// Version 2 of an entry's layout; version 1 was never released.
 #[derive(Serialize, Deserialize)]
-struct Frame {
-    key: Key,
+struct Frame<'a> {
+    #[serde(borrow)]
+    key: Key<'a>,
     stamp: u64,
     began: Timestamp,
     fences: Vec<[u8; 16]>,
     keep_until: Timestamp,
-    content: Kind,
+    #[serde(borrow)]
+    content: Kind<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Key {
-    bytes: Blob,
+struct Key<'a> {
+    #[serde(borrow)]
+    bytes: Blob<'a>,
     cuts: Cuts,
 }
 
 #[derive(Serialize, Deserialize)]
-enum Kind {
-    Response { status: u16, headers: Vec<(Blob, Blob)>, body: Blob, freshness: Freshness },
-    Varies { names: Vec<Blob>, normalised: bool, variants: Vec<Key> },
-    Alias(Key),
+enum Kind<'a> {
+    Response {
+        status: u16,
+        #[serde(borrow)]
+        headers: Vec<(Blob<'a>, Blob<'a>)>,
+        #[serde(borrow)]
+        body: Blob<'a>,
+        freshness: Freshness,
+    },
+    Varies {
+        #[serde(borrow)]
+        names: Vec<Blob<'a>>,
+        normalised: bool,
+        #[serde(borrow)]
+        variants: Vec<Key<'a>>,
+    },
+    Alias(#[serde(borrow)] Key<'a>),
 }
 
 impl Entry {
@@ -61,7 +77,14 @@ impl Entry {
     /// The entry these bytes hold; `None` if they are damaged, cut, longer than they say, or of an unknown version.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        decode(bytes)
+        decode(bytes, Bytes::copy_from_slice)
+    }
+
+    /// As [`from_bytes`](Self::from_bytes); the entry keeps these bytes, and copies neither its body nor its fields.
+    #[cfg(feature = "redis")]
+    pub(crate) fn from_shared(bytes: &Bytes) -> Option<Self> {
+        // Parts are borrowed from these bytes and no others: `slice_ref` would panic on those.
+        decode(bytes, |part| bytes.slice_ref(part))
     }
 }
 
@@ -77,14 +100,15 @@ fn encode(entry: &Entry) -> Result<Vec<u8>, StorageError> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Option<Entry> {
+/// `keep` makes of a part of the bytes what an entry can own.
+fn decode(bytes: &[u8], keep: impl Fn(&[u8]) -> Bytes) -> Option<Entry> {
     let rest = bytes.strip_prefix(MAGIC)?.strip_prefix(&[VERSION])?;
     let (len, rest) = rest.split_first_chunk::<8>()?;
     let (sum, payload) = rest.split_first_chunk::<CHECKSUM>()?;
     if u64::from_be_bytes(*len) != payload.len() as u64 || *sum != checksum(payload) {
         return None;
     }
-    Entry::try_from(rmp_serde::from_slice::<Frame>(payload).ok()?).ok()
+    read(rmp_serde::from_slice(payload).ok()?, keep)
 }
 
 fn checksum(payload: &[u8]) -> [u8; CHECKSUM] {
@@ -95,8 +119,8 @@ fn checksum(payload: &[u8]) -> [u8; CHECKSUM] {
     sum
 }
 
-impl From<&Entry> for Frame {
-    fn from(entry: &Entry) -> Self {
+impl<'a> From<&'a Entry> for Frame<'a> {
+    fn from(entry: &'a Entry) -> Self {
         Frame {
             key: Key::from(&entry.key),
             stamp: entry.stamp.0,
@@ -106,7 +130,7 @@ impl From<&Entry> for Frame {
             content: match &entry.content {
                 Content::Response(response) => Kind::from(&**response),
                 Content::Varies(varies) => Kind::Varies {
-                    names: varies.by.names.iter().map(|name| Blob::from(name.as_str().as_bytes())).collect(),
+                    names: varies.by.names.iter().map(|name| Blob(name.as_str().as_bytes())).collect(),
                     normalised: varies.by.normalised,
                     variants: varies.variants.iter().map(|key| Key::from(&**key)).collect(),
                 },
@@ -116,115 +140,90 @@ impl From<&Entry> for Frame {
     }
 }
 
-impl From<&StoredResponse> for Kind {
-    fn from(response: &StoredResponse) -> Self {
+impl<'a> From<&'a StoredResponse> for Kind<'a> {
+    fn from(response: &'a StoredResponse) -> Self {
         Kind::Response {
             status: response.status.as_u16(),
             headers: response
                 .headers()
-                .map(|(name, value)| (Blob::from(name.as_str().as_bytes()), Blob::from(value.as_bytes())))
+                .map(|(name, value)| (Blob(name.as_str().as_bytes()), Blob(value.as_bytes())))
                 .collect(),
-            body: Blob(response.body.clone()),
+            body: Blob(&response.body),
             freshness: response.freshness,
         }
     }
 }
 
-/// Bytes that passed the checksum and still do not say an entry.
-struct Malformed;
+/// The entry of a frame; none if its bytes passed the checksum and still do not say one.
+fn read(frame: Frame<'_>, keep: impl Fn(&[u8]) -> Bytes) -> Option<Entry> {
+    let content = match frame.content {
+        Kind::Response { status, headers, body, freshness } => Content::Response(Arc::new(StoredResponse {
+            status: StatusCode::from_u16(status).ok()?,
+            headers: headers
+                .iter()
+                .map(|(name, value)| {
+                    Some((header_name(name)?, HeaderValue::from_maybe_shared(keep(value.0)).ok()?))
+                })
+                .collect::<Option<_>>()?,
+            body: keep(body.0),
+            freshness,
+        })),
+        Kind::Varies { names, normalised, variants } => Content::Varies(Varies {
+            by: Selector { names: names.iter().map(header_name).collect::<Option<_>>()?, normalised },
+            variants: variants.iter().map(|key| key.read().map(Arc::new)).collect::<Option<_>>()?,
+        }),
+        Kind::Alias(key) => Content::Alias(key.read()?),
+    };
+    Some(Entry {
+        key: frame.key.read()?,
+        stamp: Stamp(frame.stamp),
+        began: frame.began,
+        fences: frame.fences.into_iter().map(FenceId).collect(),
+        keep_until: frame.keep_until,
+        content,
+    })
+}
 
-impl TryFrom<Frame> for Entry {
-    type Error = Malformed;
+fn header_name(name: &Blob<'_>) -> Option<HeaderName> {
+    HeaderName::from_bytes(name.0).ok()
+}
 
-    fn try_from(frame: Frame) -> Result<Self, Malformed> {
-        let content = match frame.content {
-            Kind::Response { status, headers, body, freshness } => {
-                Content::Response(Arc::new(StoredResponse {
-                    status: StatusCode::from_u16(status).map_err(|_| Malformed)?,
-                    headers: headers
-                        .into_iter()
-                        .map(|(name, value)| {
-                            let value = HeaderValue::from_maybe_shared(value.0).map_err(|_| Malformed)?;
-                            Ok((header_name(&name)?, value))
-                        })
-                        .collect::<Result<_, Malformed>>()?,
-                    body: body.0,
-                    freshness,
-                }))
-            }
-            Kind::Varies { names, normalised, variants } => Content::Varies(Varies {
-                by: Selector { names: names.iter().map(header_name).collect::<Result<_, _>>()?, normalised },
-                variants: variants.into_iter().map(|key| Ok(Arc::new(key.try_into()?))).collect::<Result<
-                    _,
-                    Malformed,
-                >>(
-                )?,
-            }),
-            Kind::Alias(key) => Content::Alias(key.try_into()?),
-        };
-        Ok(Entry {
-            key: frame.key.try_into()?,
-            stamp: Stamp(frame.stamp),
-            began: frame.began,
-            fences: frame.fences.into_iter().map(FenceId).collect(),
-            keep_until: frame.keep_until,
-            content,
-        })
+impl<'a> From<&'a CacheKey> for Key<'a> {
+    fn from(key: &'a CacheKey) -> Self {
+        Key { bytes: Blob(key.as_bytes()), cuts: key.cuts() }
     }
 }
 
-fn header_name(name: &Blob) -> Result<HeaderName, Malformed> {
-    HeaderName::from_bytes(&name.0).map_err(|_| Malformed)
-}
-
-impl From<&CacheKey> for Key {
-    fn from(key: &CacheKey) -> Self {
-        Key { bytes: Blob::from(key.as_bytes()), cuts: key.cuts() }
-    }
-}
-
-impl TryFrom<Key> for CacheKey {
-    type Error = Malformed;
-
-    fn try_from(key: Key) -> Result<Self, Malformed> {
-        CacheKey::from_stored(key.bytes.0.to_vec(), key.cuts).ok_or(Malformed)
+impl Key<'_> {
+    fn read(&self) -> Option<CacheKey> {
+        CacheKey::from_stored(self.bytes.0.to_vec(), self.cuts)
     }
 }
 
 /// Bytes that MessagePack writes as one run, not as a list of numbers.
-struct Blob(Bytes);
+struct Blob<'a>(&'a [u8]);
 
-impl From<&[u8]> for Blob {
-    fn from(bytes: &[u8]) -> Self {
-        Blob(Bytes::copy_from_slice(bytes))
-    }
-}
-
-impl Serialize for Blob {
+impl Serialize for Blob<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        serializer.serialize_bytes(self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for Blob {
+impl<'de: 'a, 'a> Deserialize<'de> for Blob<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Run;
-        impl Visitor<'_> for Run {
-            type Value = Blob;
+        impl<'de> Visitor<'de> for Run {
+            type Value = Blob<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a run of bytes")
             }
 
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob::from(bytes))
-            }
-
-            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Blob, E> {
-                Ok(Blob(bytes.into()))
+            fn visit_borrowed_bytes<E: serde::de::Error>(self, bytes: &'de [u8]) -> Result<Blob<'de>, E> {
+                Ok(Blob(bytes))
             }
         }
-        deserializer.deserialize_byte_buf(Run)
+        deserializer.deserialize_bytes(Run)
     }
 }
 
@@ -284,7 +283,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         for entry in entries() {
-            assert_eq!(decode(&encode(&entry).expect("bytes")), Some(entry));
+            assert_eq!(Entry::from_bytes(&encode(&entry).expect("bytes")), Some(entry));
         }
     }
 
@@ -295,14 +294,14 @@ mod tests {
             for bit in 0..bytes.len() * 8 {
                 let mut flipped = bytes.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(decode(&flipped), None, "bit {bit}");
+                assert_eq!(Entry::from_bytes(&flipped), None, "bit {bit}");
             }
             for cut in 0..bytes.len() {
-                assert_eq!(decode(&bytes[..cut]), None, "cut at {cut}");
+                assert_eq!(Entry::from_bytes(&bytes[..cut]), None, "cut at {cut}");
             }
             let mut longer = bytes.clone();
             longer.push(0);
-            assert_eq!(decode(&longer), None);
+            assert_eq!(Entry::from_bytes(&longer), None);
         }
     }
 
@@ -310,6 +309,6 @@ mod tests {
     fn an_unknown_version_is_a_miss() {
         let mut bytes = encode(&entries()[0]).expect("bytes");
         bytes[4] = VERSION + 1;
-        assert_eq!(decode(&bytes), None);
+        assert_eq!(Entry::from_bytes(&bytes), None);
     }
 }

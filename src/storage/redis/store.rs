@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use actix_web::web::Bytes;
 use futures_util::future::join;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, PushInfo, RedisResult, Script, Value};
@@ -17,7 +18,7 @@ use crate::storage::error::StorageError;
 use crate::storage::interface::{Claimed, Holder, Lookup, Storage};
 use crate::storage::redis::connection::{Connections, Lent};
 use crate::storage::redis::door::Connection;
-use crate::storage::redis::names::{Names, fence};
+use crate::storage::redis::names::{Names, fence, hex};
 use crate::storage::redis::news;
 use crate::storage::redis::servers::RedisServers;
 use crate::stored::entry::Entry;
@@ -142,7 +143,7 @@ impl RedisStorage {
         let (times, value) = match &lent.connection {
             Connection::Server(server) => {
                 let (mut server, word) = (server.clone(), self.word());
-                let mut call = redis::pipe();
+                let mut call = Pipeline::with_capacity(3);
                 call.add_command(of_fences).add_command(of_entry).cmd("ECHO").arg(&word);
                 let outcome = call.ignore_errors().query_async(&mut server).await;
                 let (times, value, echo): (_, _, RedisResult<String>) = lent.outcome(outcome).await?;
@@ -173,8 +174,10 @@ impl RedisStorage {
     }
 
     fn times_of(&self, ids: &[FenceId]) -> redis::Cmd {
-        let mut command = redis::cmd("ZMSCORE");
-        command.arg(&self.0.names.fences).arg("clock");
+        let fences = &self.0.names.fences;
+        // Room for all of it at once: each lookup writes one.
+        let mut command = redis::Cmd::with_capacity(3 + ids.len(), 16 + fences.len() + 32 * ids.len());
+        command.arg("ZMSCORE").arg(fences).arg("clock");
         for id in ids {
             command.arg(fence(*id));
         }
@@ -234,7 +237,7 @@ impl RedisStorage {
                 return Err(lent.out_of_step().await);
             }
         };
-        let Some(entry) = read(&bytes) else {
+        let Some(entry) = read(bytes) else {
             self.drop_damaged(&name).await;
             return Ok(miss);
         };
@@ -359,15 +362,16 @@ fn read_times(times: Vec<Option<f64>>) -> Option<Times> {
 /// What two entries of one key are compared by, as text that compares alike: Lua's numbers would lose digits.
 fn order(entry: &Entry) -> String {
     let began = millis(entry.began().since(Default::default()));
-    format!("{:016x}{began:016x}", entry.stamp().0)
+    hex(&[entry.stamp().0, began].map(u64::to_be_bytes).concat())
 }
 
 /// Its length.
 const ORDER: usize = 32;
 
-fn read(bytes: &[u8]) -> Option<Entry> {
-    let (told, frame) = bytes.split_at_checked(ORDER)?;
-    Entry::from_bytes(frame).filter(|entry| order(entry).as_bytes() == told)
+fn read(bytes: Vec<u8>) -> Option<Entry> {
+    let mut told = Bytes::from(bytes);
+    let frame = (told.len() >= ORDER).then(|| told.split_off(ORDER))?;
+    Entry::from_shared(&frame).filter(|entry| order(entry).as_bytes() == told)
 }
 
 fn millis(duration: Duration) -> u64 {

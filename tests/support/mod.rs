@@ -8,7 +8,7 @@ pub mod faults;
 pub mod redis;
 
 use std::fmt::Debug;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -42,9 +42,7 @@ impl Server {
         S::Response: Into<Response<B>>,
         B: MessageBody + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (started, handle) = mpsc::channel();
+        let (started, running) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let server = HttpServer::new(factory)
@@ -54,14 +52,17 @@ impl Server {
                     .keep_alive(Duration::from_secs(60))
                     .disable_signals()
                     .shutdown_timeout(1)
-                    .listen(listener)
-                    .unwrap()
-                    .run();
-                started.send(server.handle()).unwrap();
+                    // Bound here: a listener from elsewhere has a queue of 128, and what is dropped from it comes seconds late.
+                    .bind(("127.0.0.1", 0))
+                    .unwrap();
+                let addr = server.addrs()[0];
+                let server = server.run();
+                started.send((addr, server.handle())).unwrap();
                 server.await.unwrap();
             });
         });
-        Self { addr, handle: handle.recv().unwrap(), thread: Some(thread) }
+        let (addr, handle) = running.recv().unwrap();
+        Self { addr, handle, thread: Some(thread) }
     }
 
     /// A GET with these fields, on a connection of its own.

@@ -352,8 +352,8 @@ fn with_echo(call: redis::Cmd, word: &str) -> Pipeline {
 
 /// The clock, and the times of fences; zero for those that were never raised.
 fn read_times(times: Vec<Option<f64>>) -> Option<Times> {
+    // Whole in a double until the year 2255.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    // whole in a double until the year 2255
     let mut times = times.into_iter().map(|time| time.map_or(0, |time| time as u64));
     let clock = times.next().filter(|clock| *clock > 0)?;
     Some((clock, times.collect()))

@@ -101,13 +101,13 @@ impl Engine {
         }
     }
 
-    /// Looks up without waiting; `None` if the storage cannot.
-    pub(crate) fn find_now(&self, key: &CacheKey, request: &HeaderMap) -> Option<Found> {
-        let mut lookup = self.storage.get_now(key)?;
-        // Nearly all hits are here already: the walk is for the others.
-        if lookup.entry.as_deref().is_some_and(|entry| entry.response().is_some()) {
-            return Some(Found { entry: lookup.entry, stamp: lookup.stamp, ..Found::default() });
-        }
+    /// One lookup without waiting; `None` if the storage cannot.
+    pub(crate) fn get_now(&self, key: &CacheKey) -> Option<Lookup> {
+        self.storage.get_now(key)
+    }
+
+    /// Goes on from a lookup without waiting; `None` if the storage cannot.
+    pub(crate) fn follow_now(&self, mut lookup: Lookup, request: &HeaderMap) -> Option<Found> {
         let mut walk = Walk::new(lookup.stamp, request);
         for _ in 0..MOST_STEPS {
             let Some(next) = walk.follow(lookup) else { break };

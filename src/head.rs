@@ -1,6 +1,6 @@
 //! A request's fields, read in one pass: what the cache has to know before it looks anything up.
 
-use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::fields::members;
 use crate::policy::selecting;
@@ -19,38 +19,48 @@ pub(crate) struct RequestFields {
     /// The client or a proxy speaks of another scheme or host.
     pub(crate) forwarded: bool,
     pub(crate) cache_control: bool,
+    /// There are several `Host` lines.
+    pub(crate) several_hosts: bool,
 }
 
 impl RequestFields {
-    pub(crate) fn read(headers: &HeaderMap) -> Self {
-        let mut fields = Self::default();
+    /// With the first `Host` line: to look it up again would cost each hit a hash.
+    pub(crate) fn read(headers: &HeaderMap) -> (Self, Option<&HeaderValue>) {
+        let (mut fields, mut host) = (Self::default(), None);
         for (name, value) in headers {
-            match name.as_str() {
-                "authorization" => fields.authorization = true,
-                "cookie" => fields.cookie = true,
-                "content-length" => fields.body |= value.as_bytes() != b"0",
-                "transfer-encoding" => fields.body = true,
-                "upgrade" => fields.upgrade = true,
-                "cache-control" | "pragma" => fields.cache_control = true,
-                "range"
-                | "if-none-match"
-                | "if-modified-since"
-                | "if-match"
-                | "if-unmodified-since"
-                | "if-range" => {
-                    fields.conditional = true;
-                }
-                "x-original-url"
-                | "x-rewrite-url"
-                | "x-original-uri"
-                | "x-http-method-override"
-                | "x-http-method"
-                | "x-method-override" => fields.overrides = true,
-                name if name.starts_with(['x', 'f']) && FORWARDING.contains(&name) => fields.forwarded = true,
-                _ => {}
+            // Names that everyone knows are compared by their numbers, and only the others by text.
+            match *name {
+                header::HOST if host.is_none() => host = Some(value),
+                header::HOST => fields.several_hosts = true,
+                header::AUTHORIZATION => fields.authorization = true,
+                header::COOKIE => fields.cookie = true,
+                header::CONTENT_LENGTH => fields.body |= value.as_bytes() != b"0",
+                header::TRANSFER_ENCODING => fields.body = true,
+                header::UPGRADE => fields.upgrade = true,
+                header::CACHE_CONTROL | header::PRAGMA => fields.cache_control = true,
+                header::RANGE
+                | header::IF_NONE_MATCH
+                | header::IF_MODIFIED_SINCE
+                | header::IF_MATCH
+                | header::IF_UNMODIFIED_SINCE
+                | header::IF_RANGE => fields.conditional = true,
+                _ => fields.read_other(name.as_str()),
             }
         }
-        fields
+        (fields, host)
+    }
+
+    fn read_other(&mut self, name: &str) {
+        match name {
+            "x-original-url"
+            | "x-rewrite-url"
+            | "x-original-uri"
+            | "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override" => self.overrides = true,
+            name if name.starts_with(['x', 'f']) && FORWARDING.contains(&name) => self.forwarded = true,
+            _ => {}
+        }
     }
 }
 

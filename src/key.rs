@@ -199,9 +199,16 @@ impl KeyWriter {
         Self { bytes, cuts: Cuts::default() }
     }
 
+    #[inline(always)] // as `finish`
     pub(crate) fn part(&mut self, kind: Part, value: &[u8]) {
-        self.bytes.push(kind as u8);
-        write_len(&mut self.bytes, value.len());
+        // Nearly all lengths are one byte, and then kind and length are one write.
+        match u8::try_from(value.len()) {
+            Ok(len @ 0..128) => self.bytes.extend_from_slice(&[kind as u8, len]),
+            _ => {
+                self.bytes.push(kind as u8);
+                write_len(&mut self.bytes, value.len());
+            }
+        }
         self.bytes.extend_from_slice(value);
     }
 
@@ -253,7 +260,10 @@ impl KeyWriter {
 
     #[inline(always)] // every hit makes one key, and out of line that costs it more
     pub(crate) fn finish(self) -> CacheKey {
-        CacheKey { hash: SEED.hash_one(self.bytes.as_slice()), bytes: self.bytes, cuts: self.cuts }
+        // Not by `hash_one`: that hashes the length of the bytes too, which tells no two keys apart.
+        let mut hasher = SEED.build_hasher();
+        hasher.write(&self.bytes);
+        CacheKey { hash: hasher.finish(), bytes: self.bytes, cuts: self.cuts }
     }
 }
 

@@ -23,8 +23,10 @@ use crate::exchange::handler::{Exchanged, Layer};
 use crate::exchange::respond;
 use crate::exchange::telling::{Outcome, Told};
 use crate::policy::reuse::Reuse;
-use crate::request::{self, Plan};
+use crate::request::{self, Asked, Plan};
 use crate::scope::Scope;
+use crate::stored::entry::Entry;
+use crate::stored::response::StoredResponse;
 
 /// The cache as a layer, for `App`, `Scope`, `Resource` and `Route`.
 ///
@@ -122,23 +124,25 @@ where
             Plan::Use(asked) => asked,
             plan => return self.slow(req, Start::Planned(plan)),
         };
-        let Some(found) = scope.engine.find_now(&asked.key, req.headers()) else {
+        let Some(lookup) = scope.engine.get_now(&asked.key) else {
             return self.slow(req, Start::Planned(Plan::Use(asked)));
         };
-        let Some(stored) = found.stored() else {
-            return self.slow(req, Start::Found(asked, found));
-        };
         let now = scope.engine.clock.at();
-        let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, now) else {
-            return self.slow(req, Start::Found(asked, found));
+        // Nearly all hits are at the request's own key.
+        if let Some(stored) = lookup.entry.as_deref().and_then(Entry::response)
+            && let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, now)
+        {
+            return self.hit(req, asked, stored, age);
+        }
+        let Some(found) = scope.engine.follow_now(lookup, req.headers()) else {
+            return self.slow(req, Start::Planned(Plan::Use(asked)));
         };
-        let conditions = asked.fields.conditional.then(|| req.headers());
-        let answer = respond::answer(scope, req.method(), conditions, stored);
-        let (req, _) = req.into_parts();
-        let told = Told { outcome: Outcome::Hit, key: Some(&asked.key) };
-        let response = respond::from_stored(scope, req, stored, age, answer, told);
-        asked.key.recycle();
-        CacheFuture(Kind::Ready(Some(response)))
+        if let Some(stored) = found.stored()
+            && let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, now)
+        {
+            return self.hit(req, asked, stored, age);
+        }
+        self.slow(req, Start::Found(asked, found))
     }
 }
 
@@ -147,6 +151,23 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
 {
+    fn hit(
+        &self,
+        req: ServiceRequest,
+        asked: Asked,
+        stored: &StoredResponse,
+        age: Duration,
+    ) -> CacheFuture<B> {
+        let scope = &*self.layer.scope;
+        let conditions = asked.fields.conditional.then(|| req.headers());
+        let answer = respond::answer(scope, req.method(), conditions, stored);
+        let (req, _) = req.into_parts();
+        let told = Told { outcome: Outcome::Hit, key: Some(&asked.key) };
+        let response = respond::from_stored(scope, req, stored, age, answer, told);
+        asked.key.recycle();
+        CacheFuture(Kind::Ready(Some(response)))
+    }
+
     fn slow(&self, req: ServiceRequest, start: Start) -> CacheFuture<B> {
         let leading = Rc::new(Cell::new(false));
         let exchange = exchange(Rc::clone(&self.layer), req, start, Rc::clone(&leading));

@@ -123,6 +123,7 @@ impl QueryKey {
     }
 
     /// Writes the query's part of a key; false if the query is refused.
+    #[inline(always)]
     pub(crate) fn write(&self, query: Option<&str>, key: &mut KeyWriter) -> bool {
         match (&self.0, query) {
             (Rule::None, _) | (Rule::All, None) => key.part(Part::NoQuery, b""),
@@ -189,13 +190,16 @@ fn is_except(pair: &str, names: &[String]) -> bool {
 
 /// Whether a query stands as [`write_sorted`] would write it, as most do.
 fn is_sorted(query: &[u8]) -> bool {
-    let mut last: &[u8] = b"";
-    query.split(|byte| *byte == b'&').all(|pair| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        let in_order = last <= name;
-        last = name;
-        in_order
-    })
+    let (mut last, mut rest): (&[u8], _) = (b"", query);
+    loop {
+        let end = rest.iter().position(|byte| matches!(byte, b'=' | b'&')).unwrap_or(rest.len());
+        let (name, behind) = rest.split_at(end);
+        if name < last {
+            return false;
+        }
+        let Some(next) = behind.iter().position(|byte| *byte == b'&') else { return true };
+        (last, rest) = (name, behind.get(next + 1..).unwrap_or_default());
+    }
 }
 
 /// Most queries are shorter than this, and are sorted on the stack.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::{Stream, StreamExt};
@@ -49,12 +49,12 @@ pub(crate) enum Plan {
     Use(Asked),
     Bypass(BypassReason),
     /// The body has to be read into the key first.
-    ReadBody(RequestFields),
+    ReadBody,
 }
 
 /// Decides whether a request uses the cache, and under which key.
 pub(crate) fn plan(settings: &Settings, req: &ServiceRequest) -> Plan {
-    let fields = RequestFields::read(req.headers());
+    let (fields, host) = RequestFields::read(req.headers());
     let method = req.method();
     let safe = *method == Method::GET || *method == Method::HEAD;
     if fields.upgrade || *method == Method::CONNECT {
@@ -70,23 +70,24 @@ pub(crate) fn plan(settings: &Settings, req: &ServiceRequest) -> Plan {
         return Plan::Bypass(BypassReason::Skipped);
     }
     if !safe {
-        return Plan::ReadBody(fields);
+        return Plan::ReadBody;
     }
     if fields.body {
         return Plan::Bypass(BypassReason::RequestBody);
     }
-    match ask(settings, req, method, fields, None) {
+    match ask(settings, req, method, (fields, host), None) {
         Ok(asked) => Plan::Use(asked),
         Err(reason) => Plan::Bypass(reason),
     }
 }
 
 /// Makes the key of a request, as of one with this method; `body` is the digest of a body that is part of it.
+#[inline(always)]
 pub(crate) fn ask(
     settings: &Settings,
     req: &ServiceRequest,
     method: &Method,
-    fields: RequestFields,
+    (fields, host): (RequestFields, Option<&HeaderValue>),
     body: Option<[u8; 32]>,
 ) -> Result<Asked, BypassReason> {
     let client = match &settings.obey_client {
@@ -104,7 +105,7 @@ pub(crate) fn ask(
         authorization: fields.authorization && principal.is_none(),
         cookie: fields.cookie && has_unknown_cookie(&settings.cookies, req.headers()),
     };
-    let key = key(settings, req, method, fields, principal.as_deref(), body)?;
+    let key = key(settings, req, method, (fields, host), principal.as_deref(), body)?;
     Ok(Asked { key, fields, personal, client, head: *method == Method::HEAD })
 }
 
@@ -123,7 +124,7 @@ fn key(
     settings: &Settings,
     req: &ServiceRequest,
     method: &Method,
-    fields: RequestFields,
+    (fields, host): (RequestFields, Option<&HeaderValue>),
     principal: Option<&str>,
     body: Option<[u8; 32]>,
 ) -> Result<CacheKey, BypassReason> {
@@ -135,7 +136,7 @@ fn key(
             return bounded(key);
         }
         KeyRule::Name(name) => key.name(&chosen(name(req))?),
-        KeyRule::Url => write_url(settings, req, fields, &mut key)?,
+        KeyRule::Url => write_url(settings, req, fields, host, &mut key)?,
     }
     key.part(Part::Method, method_class(method));
     for name in &settings.vary {
@@ -172,6 +173,7 @@ fn chosen(name: Option<String>) -> Result<String, BypassReason> {
     name.filter(|name| !name.is_empty()).ok_or(BypassReason::KeyRefused)
 }
 
+#[inline(always)]
 fn bounded(key: KeyWriter) -> Result<CacheKey, BypassReason> {
     if key.len() > MAX_KEY_BYTES { Err(BypassReason::KeyTooLong) } else { Ok(key.finish()) }
 }
@@ -180,14 +182,13 @@ fn write_url(
     settings: &Settings,
     req: &ServiceRequest,
     fields: RequestFields,
+    host: Option<&HeaderValue>,
     key: &mut KeyWriter,
 ) -> Result<(), BypassReason> {
     let (uri, headers) = (req.uri(), req.headers());
-    let mut hosts = headers.get_all(header::HOST).map(|host| host.as_bytes());
     let in_target = uri.authority().map(|authority| authority.as_str().as_bytes());
-    let first = if in_target.is_none() { hosts.next() } else { None };
     let authority = match &settings.host {
-        HostPolicy::AsSent => in_target.or(first).unwrap_or_default(),
+        HostPolicy::AsSent => in_target.or(host.map(HeaderValue::as_bytes)).unwrap_or_default(),
         HostPolicy::Fixed(host) => host.as_bytes(),
         HostPolicy::Ignore => b"",
     };
@@ -201,11 +202,16 @@ fn write_url(
         if let Some(said) = uri.scheme_str().filter(|said| *said != scheme) {
             key.part(Part::Scheme, said.as_bytes());
         }
-        // A target with an authority of its own, or several Host lines: whichever the handler believes is keyed.
         // An empty line is not the absence of one.
-        let empty = first.filter(|host| host.is_empty());
-        for host in empty.into_iter().chain(hosts.filter(|host| *host != authority)) {
-            key.part(Part::Host, host);
+        if authority.is_empty() && host.is_some_and(HeaderValue::is_empty) {
+            key.part(Part::Host, b"");
+        }
+        // A target with an authority of its own, or several Host lines: whichever the handler believes is keyed.
+        if in_target.is_some() || fields.several_hosts {
+            let hosts = headers.get_all(header::HOST).map(HeaderValue::as_bytes);
+            for host in hosts.filter(|host| *host != authority) {
+                key.part(Part::Host, host);
+            }
         }
         if fields.forwarded {
             write_forwarded(headers, authority, key);

@@ -24,6 +24,7 @@ use crate::exchange::slot::Slot;
 use crate::exchange::telling::{Forward, Outcome, Told};
 use crate::flight::Role;
 use crate::found::Found;
+use crate::head::RequestFields;
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::{self, Asked, Plan};
 use crate::scope::Scope;
@@ -68,9 +69,11 @@ where
         Plan::Bypass(reason) => Err(reason),
         _ if Slot::is_nested(req.request(), &scope) => Err(BypassReason::Nested),
         Plan::Use(asked) => Ok(asked),
-        Plan::ReadBody(fields) => match request::read_body(&mut req, scope.settings.request_body_limit).await
-        {
-            Ok(digest) => request::ask(&scope.settings, &req, req.method(), fields, Some(digest)),
+        Plan::ReadBody => match request::read_body(&mut req, scope.settings.request_body_limit).await {
+            Ok(digest) => {
+                let fields = RequestFields::read(req.headers());
+                request::ask(&scope.settings, &req, req.method(), fields, Some(digest))
+            }
             Err(reason) => Err(reason),
         },
     };

@@ -46,7 +46,7 @@ pub(crate) fn storable(
 
 /// A `Date`.
 pub(crate) fn dated(now: i64) -> Option<(HeaderName, HeaderValue)> {
-    Some((header::DATE, HeaderValue::from_str(&date::format(now)).ok()?))
+    Some((header::DATE, HeaderValue::try_from(date::format(now)).ok()?))
 }
 
 /// Moves the values into one buffer of their own, counted from the start.

@@ -195,6 +195,8 @@ impl KeyWriter {
     pub(crate) fn new(namespace: &[u8]) -> Self {
         let mut bytes = SPARE.with(Cell::take);
         bytes.clear();
+        // Room for most keys at once, where the last one was kept; else this is one comparison.
+        bytes.reserve(USUAL_KEY_BYTES);
         bytes.extend_from_slice(namespace);
         Self { bytes, cuts: Cuts::default() }
     }
@@ -266,6 +268,9 @@ impl KeyWriter {
         CacheKey { hash: hasher.finish(), bytes: self.bytes, cuts: self.cuts }
     }
 }
+
+/// Most keys are shorter than this.
+const USUAL_KEY_BYTES: usize = 192;
 
 /// Keys longer than this are not used: the request bypasses the cache.
 pub(crate) const MAX_KEY_BYTES: usize = 16 * 1024;

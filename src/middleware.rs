@@ -124,6 +124,8 @@ where
             Plan::Use(asked) => asked,
             plan => return self.slow(req, Start::Planned(plan)),
         };
+        // Before the lookup: what has ended by then, it has seen.
+        let ended = scope.engine.flights.ended();
         let Some(lookup) = scope.engine.get_now(&asked.key) else {
             return self.slow(req, Start::Planned(Plan::Use(asked)));
         };
@@ -142,7 +144,7 @@ where
         {
             return self.hit(req, asked, stored, age);
         }
-        self.slow(req, Start::Found(asked, found))
+        self.slow(req, Start::Found(asked, found, ended))
     }
 }
 

@@ -35,7 +35,8 @@ use crate::stored::response::StoredResponse;
 pub(crate) enum Start {
     Checks,
     Planned(Plan),
-    Found(Asked, Found),
+    /// With the count of flights that had ended before the lookup.
+    Found(Asked, Found, u64),
 }
 
 /// Says whether a flight hangs on this exchange: then it is finished even if its client leaves.
@@ -63,7 +64,7 @@ where
             (request::plan(&scope.settings, &req), None)
         }
         Start::Planned(plan) => (plan, None),
-        Start::Found(asked, found) => (Plan::Use(asked), Some(found)),
+        Start::Found(asked, found, ended) => (Plan::Use(asked), Some((found, Some(ended)))),
     };
     let asked = match plan {
         Plan::Bypass(reason) => Err(reason),
@@ -88,7 +89,7 @@ async fn answer<S, B>(
     layer: Rc<Layer<S>>,
     req: ServiceRequest,
     asked: Asked,
-    mut known: Option<Found>,
+    mut known: Option<(Found, Option<u64>)>,
     leading: Leading,
 ) -> Exchanged<B>
 where
@@ -100,9 +101,9 @@ where
     let coalescing = &scope.settings.coalescing;
     let mut queue = Queue::new(engine);
     loop {
-        // What was found by the synchronous part was found before anybody counted.
+        // With the count of flights that had ended before the lookup, where somebody counted.
         let (mut found, ended) = match known.take() {
-            Some(found) => (found, None),
+            Some(known) => known,
             None => {
                 let ended = engine.flights.ended();
                 (engine.find(&asked.key, req.headers()).await, Some(ended))
@@ -128,7 +129,7 @@ where
                         let again = engine.find(&asked.key, req.headers()).await;
                         if !judge(&scope, &again, &asked, now).refreshes_behind() {
                             refresh.give_back(key);
-                            known = Some(again);
+                            known = Some((again, None));
                             continue;
                         }
                     }
@@ -139,7 +140,7 @@ where
                             Ok(duty) => return refresh.run_in_front(&layer, req, asked, found, duty).await,
                             Err(None) => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
                             Err(again) => {
-                                known = again;
+                                known = again.map(|again| (again, None));
                                 continue;
                             }
                         }
@@ -187,7 +188,7 @@ where
                     .await
                 {
                     Led::Knows(again) => {
-                        known = Some(again);
+                        known = Some((again, None));
                         continue;
                     }
                     Led::Runs(found, reuse, duty) => {

@@ -30,7 +30,30 @@ pub(crate) fn format(unix: i64) -> String {
     let day_name = nth(&DAY_NAMES, (days + 4).rem_euclid(7));
     let month = nth(&MONTHS, month - 1);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{day_name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    // By hand: what `format!` takes for it is a good part of a miss.
+    let mut text = String::with_capacity(29);
+    text.push_str(day_name);
+    text.push_str(", ");
+    push_digits(&mut text, day, 10);
+    text.push(' ');
+    text.push_str(month);
+    text.push(' ');
+    push_digits(&mut text, year, 1_000);
+    for (before, number) in [(' ', hour), (':', minute), (':', second)] {
+        text.push(before);
+        push_digits(&mut text, number, 10);
+    }
+    text.push_str(" GMT");
+    text
+}
+
+/// Writes a number with zeros in front; `unit` is that of its first digit.
+fn push_digits(text: &mut String, number: i64, mut unit: i64) {
+    while unit > 0 {
+        let digit = u32::try_from(number / unit % 10).unwrap_or(0);
+        text.push(char::from_digit(digit, 10).unwrap_or('0'));
+        unit /= 10;
+    }
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`

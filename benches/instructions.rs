@@ -82,12 +82,8 @@ fn table(records: bool) {
         let (count, allocations) = (instructions(case), allocations(case));
         let times = count / base;
         println!("{what:<48} {count:>12.0} {times:>6.3} {allocations:>11.1}");
-        // The others are actix-web's own.
-        if !["hit", "not", "mis"].iter().any(|ours| case.starts_with(ours)) {
-            continue;
-        }
         told.push_str(&format!("{case} {times:.3} {allocations:.1}\n"));
-        let line = recorded.lines().find_map(|line| line.strip_prefix(case));
+        let line = recorded.lines().find_map(|line| line.strip_prefix(case)?.strip_prefix(' '));
         let mut numbers =
             line.unwrap_or_default().split_whitespace().map(|number| number.parse::<f64>().unwrap());
         let (Some(then), Some(allocated)) = (numbers.next(), numbers.next()) else {

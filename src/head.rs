@@ -24,7 +24,7 @@ pub(crate) struct RequestFields {
 }
 
 impl RequestFields {
-    /// With the first `Host` line: to look it up again would cost each hit a hash.
+    /// Reads them, and the first `Host` line: to look it up again would cost each hit a hash.
     pub(crate) fn read(headers: &HeaderMap) -> (Self, Option<&HeaderValue>) {
         let (mut fields, mut host) = (Self::default(), None);
         for (name, value) in headers {

@@ -35,7 +35,7 @@ use crate::stored::response::StoredResponse;
 pub(crate) enum Start {
     Checks,
     Planned(Plan),
-    /// With the count of flights that had ended before the lookup.
+    /// With the count of flights that had ended before the lookup: while it stands, nothing was stored since.
     Found(Asked, Found, u64),
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn from_stored<B>(
     };
     let status = response.status();
     let headers = response.headers_mut();
-    // A whole answer repeats them all, without a look at each.
+    // Asked once and not for each field: nearly all hits are whole.
     let is_whole = matches!(answer, Answer::Whole);
     for (name, value) in &stored.headers {
         if is_whole || sends(&answer, status, name) {

@@ -129,11 +129,11 @@ fn target_as_written(reference: &str) -> Option<(&str, Option<&str>)> {
 
 impl Posted {
     async fn begin(scope: &Scope, req: &ServiceRequest) -> Option<Self> {
-        let read = RequestFields::read(req.headers());
-        if read.0.upgrade || read.0.overrides {
+        let (fields, host) = RequestFields::read(req.headers());
+        if fields.upgrade || fields.overrides {
             return None;
         }
-        let asked = request::ask(&scope.settings, req, &Method::GET, read, None).ok()?;
+        let asked = request::ask(&scope.settings, req, &Method::GET, (fields, host), None).ok()?;
         let stamp = scope.engine.get(&asked.key).await.stamp;
         Some(Self { asked, stamp, began: scope.engine.clock.now(), fields: snapshot(req.headers()) })
     }

@@ -106,6 +106,11 @@ impl Engine {
         self.storage.get_now(key)
     }
 
+    /// Writes an entry without waiting; `false` if the storage cannot.
+    pub(crate) fn put_now(&self, entry: &Arc<Entry>) -> bool {
+        self.storage.put_now(entry)
+    }
+
     /// Goes on from a lookup without waiting; `None` if the storage cannot.
     pub(crate) fn follow_now(&self, mut lookup: Lookup, request: &HeaderMap) -> Option<Found> {
         let mut walk = Walk::new(lookup.stamp, request);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::hash::BuildHasherDefault;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{
     AtomicU64, AtomicUsize,
@@ -11,11 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::clock::Timestamp;
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyIsHash};
 use crate::stored::entry::{Entry, Selector};
 use crate::stored::response::StoredResponse;
 
@@ -60,7 +61,7 @@ pub(crate) struct Limits {
 
 #[derive(Default)]
 pub(crate) struct Flights {
-    under_way: Mutex<HashMap<CacheKey, Flight>>,
+    under_way: Mutex<HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<KeyIsHash>>>,
     next_id: AtomicU64,
     ended: AtomicU64,
 }
@@ -72,8 +73,36 @@ pub(crate) struct FlightId(u64);
 struct Flight {
     id: FlightId,
     began: Timestamp,
-    followers: Arc<AtomicUsize>,
-    landing: watch::Receiver<Option<Landing>>,
+    followers: AtomicUsize,
+    state: Mutex<State>,
+    /// Rung once the flight has landed, or its leader is gone.
+    bell: Notify,
+}
+
+enum State {
+    UnderWay,
+    Landed(Landing),
+    /// Without a landing.
+    Lost,
+}
+
+impl Flight {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, state: State) {
+        *self.state() = state;
+        self.bell.notify_waiters();
+    }
+
+    fn outcome(&self) -> Option<Woken> {
+        match &*self.state() {
+            State::UnderWay => None,
+            State::Landed(landing) => Some(Woken::By(landing.clone())),
+            State::Lost => Some(Woken::Lost),
+        }
+    }
 }
 
 impl Flights {
@@ -97,18 +126,18 @@ impl Flights {
                     flight.followers.fetch_sub(1, Relaxed);
                     return Role::Crowded;
                 }
-                Role::Follow(Follower {
-                    flight: flight.id,
-                    followers: Arc::clone(&flight.followers),
-                    landing: flight.landing.clone(),
-                })
+                Role::Follow(Follower(Arc::clone(flight)))
             }
             slot => {
-                let (landed, landing) = watch::channel(None);
-                let id = FlightId(self.next_id.fetch_add(1, Relaxed));
-                let flight = Flight { id, began: now, followers: Arc::default(), landing };
-                slot.insert_entry(flight);
-                Role::Lead(Lead { flights: Arc::clone(self), key: key.clone(), id, landed })
+                let flight = Arc::new(Flight {
+                    id: FlightId(self.next_id.fetch_add(1, Relaxed)),
+                    began: now,
+                    followers: AtomicUsize::new(0),
+                    state: Mutex::new(State::UnderWay),
+                    bell: Notify::new(),
+                });
+                slot.insert_entry(Arc::clone(&flight));
+                Role::Lead(Lead { flights: Arc::clone(self), key: key.clone(), flight })
             }
         }
     }
@@ -128,7 +157,7 @@ impl Flights {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Flight>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<KeyIsHash>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,35 +166,35 @@ impl Flights {
 pub(crate) struct Lead {
     flights: Arc<Flights>,
     key: CacheKey,
-    id: FlightId,
-    landed: watch::Sender<Option<Landing>>,
+    flight: Arc<Flight>,
 }
 
 impl Lead {
     /// Tells the followers; the flight stays joinable until the token is dropped, so that nobody slips between the
     /// news and the storage.
     pub(crate) fn land(&self, landing: Landing) {
-        self.landed.send_replace(Some(landing));
+        self.flight.end(State::Landed(landing));
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        let mut under_way = self.flights.lock();
-        // A leader that was given up finds its successor in its place.
-        if under_way.get(&self.key).is_some_and(|flight| flight.id == self.id) {
-            under_way.remove(&self.key);
+        {
+            let mut under_way = self.flights.lock();
+            // A leader that was given up finds its successor in its place.
+            if under_way.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+                under_way.remove(&self.key);
+            }
         }
         self.flights.ended.fetch_add(1, Release);
+        if matches!(*self.flight.state(), State::UnderWay) {
+            self.flight.end(State::Lost);
+        }
     }
 }
 
 /// A place in the queue of a flight.
-pub(crate) struct Follower {
-    flight: FlightId,
-    followers: Arc<AtomicUsize>,
-    landing: watch::Receiver<Option<Landing>>,
-}
+pub(crate) struct Follower(Arc<Flight>);
 
 /// Why a follower stopped waiting.
 pub(crate) enum Woken {
@@ -177,15 +206,23 @@ pub(crate) enum Woken {
 
 impl Follower {
     pub(crate) fn flight(&self) -> FlightId {
-        self.flight
+        self.0.id
     }
 
     /// Waits until the flight ends, or until the patience that all waits of a request share.
-    pub(crate) async fn wait(mut self, patience: Pin<&mut Sleep>) -> Woken {
-        let landing = pin!(self.landing.wait_for(Option::is_some));
-        match select(landing, patience).await {
-            Either::Left((Ok(landing), _)) => landing.clone().map_or(Woken::Lost, Woken::By),
-            Either::Left((Err(_), _)) => Woken::Lost,
+    pub(crate) async fn wait(self, patience: Pin<&mut Sleep>) -> Woken {
+        let ended = pin!(async {
+            loop {
+                // Before the look: whoever lands after it rings this one.
+                let rung = self.0.bell.notified();
+                if let Some(outcome) = self.0.outcome() {
+                    return outcome;
+                }
+                rung.await;
+            }
+        });
+        match select(ended, patience).await {
+            Either::Left((outcome, _)) => outcome,
             Either::Right(_) => Woken::TimedOut,
         }
     }
@@ -193,7 +230,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.followers.fetch_sub(1, Relaxed);
+        self.0.followers.fetch_sub(1, Relaxed);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::policy::rules::{Personal, ScopeTtl};
 use crate::policy::tags::is_tag;
 use crate::scope::Scope;
 use crate::storage::error::StorageError;
-use crate::stored::entry::{Content, Entry};
+use crate::stored::entry::{Content, Entry, EntryFences};
 use crate::stored::response::{Freshness, StoredResponse};
 
 /// The operations of a scope, for background jobs and other threads: `Clone`, `Send` and `Sync`.
@@ -132,9 +132,7 @@ impl CacheHandle {
             last_modified: modified.and_then(|value| date::parse(value.as_bytes(), now.unix)),
             ..Freshness::default()
         };
-        let mut fences = settings.namespace.fences().to_vec();
-        fences.push(key.target_fence());
-        fences.extend(options.tags.iter().map(|tag| settings.namespace.tag_fence(tag)));
+        let tags = options.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
         let rules = &settings.rules;
         let windows = rules.while_revalidate.max(rules.if_error).max(rules.if_unreachable);
         engine
@@ -142,7 +140,7 @@ impl CacheHandle {
                 key,
                 stamp,
                 began: now.at,
-                fences: fences.into_boxed_slice(),
+                fences: EntryFences::beyond(tags),
                 keep_until: now.at.plus(lifetime.saturating_add(windows)),
                 content: Content::Response(Arc::new(response)),
             }))

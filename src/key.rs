@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,11 +14,17 @@ use crate::fence::FenceId;
 ///
 /// Two keys are equal only if all their bytes are; the hash is a way to find an entry, never a proof that it is
 /// the right one. The bytes may hold a query or a header of the request: they are never printed.
-#[derive(Clone)]
 pub struct CacheKey {
     hash: u64,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     cuts: Cuts,
+}
+
+/// The bytes of a key that is only looked up are in a buffer which the next one takes over; those of one that stays are
+/// shared, and no longer than they have to be.
+enum Bytes {
+    Lent(Vec<u8>),
+    Shared(Arc<[u8]>),
 }
 
 /// Where the parts of a key end: first the target (namespace, and URL or chosen name), then what tells one URL's
@@ -42,7 +48,10 @@ impl CacheKey {
     /// The whole identity, length-prefixed part by part.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Bytes::Lent(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+        }
     }
 
     /// SHA-256 of the identity, the same in every process; a name for storages outside this one.
@@ -50,7 +59,7 @@ impl CacheKey {
     /// Storages keep the full key inside the entry and compare it: see [`Storage::get`](crate::Storage::get).
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(&self.bytes).into()
+        Sha256::digest(self.as_bytes()).into()
     }
 
     /// The first half of the digest, in hexadecimal digits: tells keys apart, and nothing of the request.
@@ -62,13 +71,17 @@ impl CacheKey {
     #[must_use]
     pub fn namespace(&self) -> Vec<&[u8]> {
         let mut parts = Vec::new();
-        let mut rest = self.bytes.get(2..).unwrap_or_default();
-        for _ in 0..self.bytes.get(1).copied().unwrap_or(0) {
+        let mut rest = self.as_bytes().get(2..).unwrap_or_default();
+        for _ in 0..self.namespace_len() {
             let Some((part, behind)) = read_part(rest) else { break };
             parts.push(part);
             rest = behind;
         }
         parts
+    }
+
+    pub(crate) fn namespace_len(&self) -> usize {
+        self.as_bytes().get(1).copied().unwrap_or(0).into()
     }
 
     /// The fences that name every entry of this key, known before any is looked up: those of its namespaces and of its
@@ -84,12 +97,12 @@ impl CacheKey {
 
     /// The fence that drops every entry of this key's target, in all methods and variants.
     pub(crate) fn target_fence(&self) -> FenceId {
-        FenceId::of(b"target", self.bytes.get(..self.cuts.target).unwrap_or(&self.bytes))
+        FenceId::of(b"target", self.as_bytes().get(..self.cuts.target).unwrap_or(self.as_bytes()))
     }
 
     /// This key with the values of the varying fields added: the second level of RFC 9111 section 4.1.
     pub(crate) fn variant<'a>(&self, fields: impl Iterator<Item = (&'a str, Option<Vec<u8>>)>) -> CacheKey {
-        let mut writer = KeyWriter { bytes: self.bytes.clone(), cuts: self.cuts };
+        let mut writer = KeyWriter::after(self);
         for (name, value) in fields {
             writer.field(name, value.as_deref());
         }
@@ -98,7 +111,7 @@ impl CacheKey {
 
     /// The key of the part that a `Range` asked for; without one, of the part that was stored last.
     pub(crate) fn ranged(&self, range: Option<&[u8]>) -> CacheKey {
-        let mut writer = KeyWriter { bytes: self.bytes.clone(), cuts: self.cuts };
+        let mut writer = KeyWriter::after(self);
         writer.part(Part::Range, range.unwrap_or_default());
         writer.finish()
     }
@@ -107,13 +120,14 @@ impl CacheKey {
     pub(crate) fn renamed(&self, namespace: &[u8], name: &str) -> CacheKey {
         let mut writer = KeyWriter::new(namespace);
         writer.name(name);
-        writer.bytes.extend_from_slice(self.bytes.get(self.cuts.origin..).unwrap_or_default());
+        writer.bytes.extend_from_slice(self.as_bytes().get(self.cuts.origin..).unwrap_or_default());
         writer.finish()
     }
 
     /// Another key with the same hash, as no luck would bring one about: what the conformance suite asks storages with.
     pub(crate) fn with_same_hash(&self) -> CacheKey {
-        CacheKey { hash: self.hash, bytes: [self.bytes.as_slice(), b"twin"].concat(), cuts: self.cuts }
+        let bytes = [self.as_bytes(), b"twin"].concat();
+        CacheKey { hash: self.hash, bytes: Bytes::Shared(bytes.into()), cuts: self.cuts }
     }
 
     pub(crate) fn cuts(&self) -> Cuts {
@@ -126,15 +140,36 @@ impl CacheKey {
         fits.then(|| KeyWriter { bytes, cuts }.finish())
     }
 
+    /// Makes it one that stays: its clones cost no copy.
+    pub(crate) fn share(&mut self) {
+        if let Bytes::Lent(bytes) = &mut self.bytes {
+            let lent = std::mem::take(bytes);
+            self.bytes = Bytes::Shared(lent.as_slice().into());
+            SPARE.with(|spare| spare.set(lent));
+        }
+    }
+
     /// Lets the next key of this thread be built without an allocation.
     pub(crate) fn recycle(self) {
-        SPARE.with(|spare| spare.set(self.bytes));
+        if let Bytes::Lent(bytes) = self.bytes {
+            SPARE.with(|spare| spare.set(bytes));
+        }
+    }
+}
+
+impl Clone for CacheKey {
+    fn clone(&self) -> Self {
+        let bytes = match &self.bytes {
+            Bytes::Lent(bytes) => bytes.as_slice().into(),
+            Bytes::Shared(bytes) => Arc::clone(bytes),
+        };
+        Self { hash: self.hash, bytes: Bytes::Shared(bytes), cuts: self.cuts }
     }
 }
 
 impl PartialEq for CacheKey {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -155,6 +190,26 @@ impl fmt::Debug for CacheKey {
 thread_local! {
     /// The buffer of the last key that was only looked up.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// For tables by key: a key has its hash, keyed by a secret of the process.
+#[derive(Default)]
+pub(crate) struct KeyIsHash(u64);
+
+impl Hasher for KeyIsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// What a part of a key is; the number is in stored keys and is never given another meaning.
@@ -191,7 +246,7 @@ pub(crate) struct KeyWriter {
 
 impl KeyWriter {
     /// Starts a key in a namespace, given as the bytes [`namespace`] made of it.
-    #[inline(always)] // as `finish`
+    #[inline(always)] // as `finish_lent`
     pub(crate) fn new(namespace: &[u8]) -> Self {
         let mut bytes = SPARE.with(Cell::take);
         bytes.clear();
@@ -201,7 +256,15 @@ impl KeyWriter {
         Self { bytes, cuts: Cuts::default() }
     }
 
-    #[inline(always)] // as `finish`
+    /// Goes on where another key ends.
+    fn after(key: &CacheKey) -> Self {
+        let mut bytes = SPARE.with(Cell::take);
+        bytes.clear();
+        bytes.extend_from_slice(key.as_bytes());
+        Self { bytes, cuts: key.cuts }
+    }
+
+    #[inline(always)] // as `finish_lent`
     pub(crate) fn part(&mut self, kind: Part, value: &[u8]) {
         // Nearly all lengths are one byte, and then kind and length are one write.
         match u8::try_from(value.len()) {
@@ -260,12 +323,20 @@ impl KeyWriter {
         self.bytes.len()
     }
 
-    #[inline(always)] // every hit makes one key, and out of line that costs it more
+    /// A key that stays.
     pub(crate) fn finish(self) -> CacheKey {
+        let mut key = self.finish_lent();
+        key.share();
+        key
+    }
+
+    /// A key that is looked up, and perhaps no more than that.
+    #[inline(always)] // every hit makes one key, and out of line that costs it more
+    pub(crate) fn finish_lent(self) -> CacheKey {
         // Not by `hash_one`: that hashes the length of the bytes too, which tells no two keys apart.
         let mut hasher = SEED.build_hasher();
         hasher.write(&self.bytes);
-        CacheKey { hash: hasher.finish(), bytes: self.bytes, cuts: self.cuts }
+        CacheKey { hash: hasher.finish(), bytes: Bytes::Lent(self.bytes), cuts: self.cuts }
     }
 }
 

@@ -129,10 +129,9 @@ where
         let Some(lookup) = scope.engine.get_now(&asked.key) else {
             return self.slow(req, Start::Planned(Plan::Use(asked)));
         };
-        let now = scope.engine.clock.at();
         // Nearly all hits are at the request's own key.
         if let Some(stored) = lookup.entry.as_deref().and_then(Entry::response)
-            && let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, now)
+            && let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, scope.engine.clock.at())
         {
             return self.hit(req, asked, stored, age);
         }
@@ -140,7 +139,7 @@ where
             return self.slow(req, Start::Planned(Plan::Use(asked)));
         };
         if let Some(stored) = found.stored()
-            && let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, now)
+            && let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, scope.engine.clock.at())
         {
             return self.hit(req, asked, stored, age);
         }

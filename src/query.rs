@@ -123,7 +123,7 @@ impl QueryKey {
     }
 
     /// Writes the query's part of a key; false if the query is refused.
-    #[inline(always)] // as `KeyWriter::finish`
+    #[inline(always)] // as `KeyWriter::finish_lent`
     pub(crate) fn write(&self, query: Option<&str>, key: &mut KeyWriter) -> bool {
         match (&self.0, query) {
             (Rule::None, _) | (Rule::All, None) => key.part(Part::NoQuery, b""),

@@ -82,7 +82,7 @@ pub(crate) fn plan(settings: &Settings, req: &ServiceRequest) -> Plan {
 }
 
 /// Makes the key of a request, as of one with this method; `body` is the digest of a body that is part of it.
-#[inline(always)] // as `KeyWriter::finish`: every hit asks once
+#[inline(always)] // as `KeyWriter::finish_lent`: every hit asks once
 pub(crate) fn ask(
     settings: &Settings,
     req: &ServiceRequest,
@@ -175,7 +175,7 @@ fn chosen(name: Option<String>) -> Result<String, BypassReason> {
 
 #[inline(always)] // as `ask`
 fn bounded(key: KeyWriter) -> Result<CacheKey, BypassReason> {
-    if key.len() > MAX_KEY_BYTES { Err(BypassReason::KeyTooLong) } else { Ok(key.finish()) }
+    if key.len() > MAX_KEY_BYTES { Err(BypassReason::KeyTooLong) } else { Ok(key.finish_lent()) }
 }
 
 fn write_url(

@@ -58,11 +58,13 @@ impl Scope {
         key.finish()
     }
 
+    /// The fence of the URL a request names, where that is not the target of its key.
+    pub(crate) fn own_url_fence(&self, req: &ServiceRequest) -> Option<FenceId> {
+        (!matches!(self.settings.key, KeyRule::Url)).then(|| self.url_fence(req))
+    }
+
     /// The fence of the URL a request names, whatever its entry is called.
-    pub(crate) fn url_fence(&self, req: &ServiceRequest, key: Option<&CacheKey>) -> FenceId {
-        if let (KeyRule::Url, Some(key)) = (&self.settings.key, key) {
-            return key.target_fence();
-        }
+    pub(crate) fn url_fence(&self, req: &ServiceRequest) -> FenceId {
         let uri = req.uri();
         self.target_fence(&sent_authority(req.request()).unwrap_or_default(), uri.path(), uri.query())
     }

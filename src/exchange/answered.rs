@@ -122,7 +122,7 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
         }
         Ok(verdict) => {
             let alias = wishes.key.as_deref();
-            fill.admit(verdict, head.status(), head.headers(), alias, varies)
+            fill.admit(verdict, head.status(), head.headers(), alias, varies, now)
         }
         Err(reason) => Err(fill.refuse(reason)),
     };

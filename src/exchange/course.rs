@@ -79,7 +79,11 @@ where
         },
     };
     match asked {
-        Ok(asked) => answer(layer, req, asked, found, leading).await,
+        Ok(mut asked) => {
+            // From here on it has many owners.
+            asked.key.share();
+            answer(layer, req, asked, found, leading).await
+        }
         Err(reason) => bypass(&layer, req, reason).await,
     }
 }

@@ -22,9 +22,8 @@ use crate::policy::selecting;
 use crate::policy::storable::Verdict;
 use crate::request::Asked;
 use crate::scope::Scope;
-use crate::settings::KeyRule;
 use crate::status::NotStoredReason;
-use crate::stored::entry::{Content, Entry, Selector, Varies};
+use crate::stored::entry::{Content, Entry, EntryFences, Selector, Varies};
 use crate::stored::response::StoredResponse;
 
 /// The duty to tell what became of a handler run. Dropped, it tells the followers that the leader is gone.
@@ -34,8 +33,8 @@ pub(crate) struct Fill {
     pub(crate) asked: Asked,
     /// The key the flight is known by.
     pub(crate) flight: CacheKey,
-    /// The fence of the request's URL.
-    pub(crate) url: FenceId,
+    /// The fence of the request's URL, where that is not the target of its key.
+    pub(crate) url: Option<FenceId>,
     pub(crate) stamp: Stamp,
     pub(crate) began: Now,
     /// The range that the handler is asked for.
@@ -97,6 +96,7 @@ impl Fill {
         headers: &HeaderMap,
         alias: Option<&str>,
         known: Option<&Entry>,
+        now: Now,
     ) -> Result<Admission, NotStoredReason> {
         let settings = &self.scope.settings;
         let base = match alias {
@@ -129,29 +129,27 @@ impl Fill {
         if at.as_bytes().len() > MAX_KEY_BYTES {
             return Err(self.refuse(NotStoredReason::VaryTooMuch));
         }
-        let mut fences = settings.namespace.fences().to_vec();
-        fences.push(self.url);
-        // Where the URL is the key's target, its fence is that one, and was made already.
-        if !matches!(settings.key, KeyRule::Url) {
-            fences.push(self.asked.key.target_fence());
-        }
+        let mut targets: Vec<FenceId> = self.url.into_iter().collect();
         if base != self.asked.key {
-            fences.push(base.target_fence());
+            targets.extend([self.asked.key.target_fence(), base.target_fence()]);
         }
         let mut tags: Vec<_> = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
-        for fence in &self.inherited {
-            if !fences.contains(fence) && !tags.contains(fence) {
-                tags.push(*fence);
+        if !self.inherited.is_empty() {
+            let of_key = at.fences();
+            for fence in &self.inherited {
+                if !of_key.contains(fence) && !targets.contains(fence) && !tags.contains(fence) {
+                    tags.push(*fence);
+                }
             }
         }
         let mut freshness = verdict.freshness;
-        freshness.received = self.scope.engine.clock.at();
+        freshness.received = now.at;
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
-        let mut fields = storable(headers, &verdict.withheld, settings, self.scope.engine.clock.now().unix);
+        let mut fields = storable(headers, &verdict.withheld, settings, now.unix);
         fields.extend(told.clone());
         let response = StoredResponse { status, headers: fields, body: Bytes::new(), freshness };
-        Ok(Admission { fill: self, response, told, base, at, by, aliases, fences, tags })
+        Ok(Admission { fill: self, response, told, base, at, by, aliases, targets, tags })
     }
 }
 
@@ -184,8 +182,8 @@ pub(crate) struct Admission {
     by: Selector,
     /// Where others find it: requests that want its language most, or a range within this part.
     aliases: Vec<CacheKey>,
-    /// The namespaces and the targets.
-    fences: Vec<FenceId>,
+    /// The targets that lead to it beside that of its key.
+    targets: Vec<FenceId>,
     tags: Vec<FenceId>,
 }
 
@@ -216,28 +214,29 @@ impl Admission {
 
     /// Stores the answer and hands it to the followers.
     pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
-        let Admission { mut fill, mut response, base, at, by, aliases, fences, tags, .. } = self;
+        let Admission { mut fill, mut response, base, at, by, aliases, targets, tags, .. } = self;
         response.body = body;
         add_etag(&mut response, fill.scope.settings.etag);
         pack(&mut response.headers);
         let keep_until = keep_until(&response, &fill.scope.settings.rules);
-        let entry = |key: CacheKey, fences: Vec<FenceId>, content: Content| {
-            let fences = fences.into_boxed_slice();
+        let entry = |key: CacheKey, beyond: Vec<FenceId>, content: Content| {
+            let fences = EntryFences::beyond(beyond);
             Arc::new(Entry { key, stamp: fill.stamp, began: fill.began.at, fences, keep_until, content })
         };
         let response = Arc::new(response);
         let mut aliases: Vec<_> =
-            aliases.into_iter().map(|key| entry(key, fences.clone(), Content::Alias(at.clone()))).collect();
-        let stored = entry(at, [fences.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
+            aliases.into_iter().map(|key| entry(key, targets.clone(), Content::Alias(at.clone()))).collect();
+        let stored =
+            entry(at, [targets.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
         if base != fill.asked.key {
-            aliases.push(entry(fill.asked.key.clone(), fences.clone(), Content::Alias(base.clone())));
+            aliases.push(entry(fill.asked.key.clone(), targets.clone(), Content::Alias(base.clone())));
         }
         let varies = (!by.names.is_empty()).then(|| {
             // Parts are not counted: many of one variant would push the others out.
             let is_part = fill.range.is_some() && response.status == StatusCode::PARTIAL_CONTENT;
             let variants = if is_part { Vec::new() } else { vec![Arc::new(stored.key.clone())] };
             let varies = Varies { by: by.clone(), variants };
-            entry(base.clone(), fences, Content::Varies(varies))
+            entry(base.clone(), targets, Content::Varies(varies))
         });
 
         let engine = Arc::clone(&fill.scope.engine);
@@ -253,6 +252,11 @@ impl Admission {
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
             duty.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
         }
+        if varies.is_none() && aliases.is_empty() && engine.put_now(&stored) {
+            // Until here the flight can be joined, so that nobody slips between the news and the storage.
+            drop(fill);
+            return response;
+        }
         let writer = Arc::clone(&engine);
         engine.write_behind(async move {
             // The response before what points to it: a reader never follows a pointer into the void.
@@ -263,7 +267,6 @@ impl Admission {
             for alias in aliases {
                 let _ = writer.put(alias).await;
             }
-            // Until here the flight can be joined, so that nobody slips between the news and the storage.
             drop(fill);
         });
         response

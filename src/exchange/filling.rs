@@ -52,14 +52,15 @@ where
 {
     let scope = &layer.scope;
     let (engine, rules) = (&scope.engine, &scope.settings.rules);
-    let mut why = Forward::why(&found, reuse, engine.clock.at());
+    let began = engine.clock.now();
+    let mut why = Forward::why(&found, reuse, began.at);
     let mut fill = Fill {
         scope: Arc::clone(scope),
-        url: scope.url_fence(&req, Some(&asked.key)),
+        url: scope.own_url_fence(&req),
         flight: found.key(&asked.key).clone(),
         asked,
         stamp: found.stamp,
-        began: engine.clock.now(),
+        began,
         range,
         duty,
         posted: false,

@@ -49,7 +49,7 @@ impl Write {
             && reason == BypassReason::Method
             && !scope.settings.skip.as_ref().is_some_and(|skip| skip(req));
         let posted = if may_be_stored { Posted::begin(scope, req).await } else { None };
-        Self { url: scope.url_fence(req, None), authority, base, posted }
+        Self { url: scope.url_fence(req), authority, base, posted }
     }
 
     /// After it has succeeded: what was stored of its target, of the groups and of the URLs that its answer names is
@@ -89,7 +89,7 @@ impl Write {
             scope: Arc::clone(scope),
             flight: asked.key.clone(),
             asked,
-            url: self.url,
+            url: Some(self.url),
             stamp,
             began,
             range: None,

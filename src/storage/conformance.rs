@@ -28,7 +28,7 @@ use crate::storage::interface::Storage;
 use crate::storage::lease_trial::leases;
 use crate::storage::stress::{cancellation, concurrency, folds_within, many_fences};
 use crate::storage::trial::{Trial, response};
-use crate::stored::entry::{Content, Entry, Selector, Varies};
+use crate::stored::entry::{Content, Entry, EntryFences, Selector, Varies};
 use crate::stored::response::StoredResponse;
 
 pub use crate::storage::violation::{Clause, Violation};
@@ -107,7 +107,7 @@ async fn whole<S: Storage>(trial: &Trial<S>) -> Result<(), Violation> {
             let stamp = trial.find(&trial.writer, &key).await?.stamp;
             let mut entry = trial.entry(&family, &key, stamp, "");
             entry.content = content.clone();
-            entry.fences = (0..3).flat_map(|_| family.fences(&key)).collect();
+            entry.fences = EntryFences::exactly((0..3).flat_map(|_| family.fences(&key)).collect());
             let entry = Arc::new(entry);
             trial.put(&entry).await?;
             // None is allowed; the one before, under the same name, is not.

@@ -15,6 +15,7 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + S
 
 pub(crate) trait ErasedStorage: Send + Sync {
     fn get_now(&self, key: &CacheKey) -> Option<Lookup>;
+    fn put_now(&self, entry: &Arc<Entry>) -> bool;
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup>;
     fn put(&self, entry: Arc<Entry>) -> BoxFuture<'_, ()>;
     fn remove<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, bool>;
@@ -33,6 +34,10 @@ pub(crate) trait ErasedStorage: Send + Sync {
 impl<S: Storage> ErasedStorage for S {
     fn get_now(&self, key: &CacheKey) -> Option<Lookup> {
         Storage::get_now(self, key)
+    }
+
+    fn put_now(&self, entry: &Arc<Entry>) -> bool {
+        Storage::put_now(self, entry)
     }
 
     fn get<'a>(&'a self, key: &'a CacheKey) -> BoxFuture<'a, Lookup> {

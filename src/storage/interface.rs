@@ -56,6 +56,13 @@ pub trait Storage: Send + Sync + 'static {
         None
     }
 
+    /// Keeps an entry without waiting, for storages that can; `false` sends the caller to [`put`](Self::put).
+    ///
+    /// Runs on the worker for every entry: it must not block.
+    fn put_now(&self, _entry: &Arc<Entry>) -> bool {
+        false
+    }
+
     /// Looks up an entry, and reads the fence clock.
     fn get(&self, key: &CacheKey) -> impl Future<Output = Result<Lookup, StorageError>> + Send;
 

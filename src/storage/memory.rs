@@ -1,14 +1,14 @@
 //! Entries in the memory of this process, bounded by what they weigh.
 
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mini_moka::sync::{Cache, ConcurrentCacheExt};
 
 use crate::fence::{Fence, FenceId, Stamp};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyIsHash};
 use crate::storage::error::StorageError;
 use crate::storage::fences::{Fences, Raised};
 use crate::storage::interface::{Lookup, Storage};
@@ -130,7 +130,7 @@ impl MemoryStorage {
     /// Keeps an entry that no fence raised until `since` drops.
     fn keep(&self, entry: Arc<Entry>, since: Stamp) {
         let memory = &*self.0;
-        if !memory.is_current(since, entry.fences()) {
+        if !memory.is_valid_since(since, &entry) {
             return;
         }
         let hash = entry.key().hash64();
@@ -220,6 +220,11 @@ impl Memory {
         valid
     }
 
+    /// Whether an entry with this stamp is valid; its fences are not asked for while nothing was raised since.
+    fn is_valid_since(&self, since: Stamp, entry: &Entry) -> bool {
+        self.clock.load(Ordering::Acquire) == since.0 || self.is_current(since, entry.fences())
+    }
+
     fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> bool {
         let table = self.fences.read().unwrap_or_else(PoisonError::into_inner);
         let before = |id: &FenceId| table.raised.get(id).is_none_or(|raised| raised.at <= stamp.0);
@@ -305,13 +310,17 @@ impl Storage for MemoryStorage {
         Some(self.lookup(key))
     }
 
+    fn put_now(&self, entry: &Arc<Entry>) -> bool {
+        self.keep(Arc::clone(entry), entry.stamp());
+        true
+    }
+
     async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
         Ok(self.lookup(key))
     }
 
     async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        let since = entry.stamp();
-        self.keep(entry, since);
+        self.put_now(&entry);
         Ok(())
     }
 
@@ -326,25 +335,5 @@ impl Storage for MemoryStorage {
 
     async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
         Ok(self.0.is_current(stamp, fences))
-    }
-}
-
-/// Keys are hashes already, keyed by a secret of the process.
-#[derive(Default)]
-struct KeyIsHash(u64);
-
-impl Hasher for KeyIsHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }

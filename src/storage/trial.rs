@@ -14,7 +14,7 @@ use crate::key::{self, CacheKey, KeyWriter};
 use crate::storage::error::StorageError;
 use crate::storage::interface::{Lookup, Storage};
 use crate::storage::violation::{Clause, Violation};
-use crate::stored::entry::{Content, Entry};
+use crate::stored::entry::{Content, Entry, EntryFences};
 use crate::stored::response::StoredResponse;
 
 /// So many entries are tried where one has to be kept, and so often: a storage with an admission policy refuses what
@@ -115,7 +115,7 @@ impl<S: Storage> Trial<S> {
             key: key.clone(),
             stamp,
             began: self.now,
-            fences: family.fences(key).into(),
+            fences: EntryFences::exactly(family.fences(key)),
             keep_until: self.now.plus(Duration::from_secs(86_400)),
             content: response(body.as_bytes().to_vec()),
         }
@@ -183,6 +183,11 @@ impl<S: Storage> Trial<S> {
     }
 
     pub(crate) async fn put(&self, entry: &Arc<Entry>) -> Result<(), Violation> {
+        // Both doors in turn, where there are two.
+        let in_turn = self.made.lock().unwrap_or_else(PoisonError::into_inner).len() % 2 == 0;
+        if in_turn && self.writer.put_now(entry) {
+            return Ok(());
+        }
         self.ran("put", self.writer.put(Arc::clone(entry)).await)
     }
 

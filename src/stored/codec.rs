@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::fence::{FenceId, Stamp};
 use crate::key::{CacheKey, Cuts};
 use crate::storage::error::StorageError;
-use crate::stored::entry::{Content, Entry, Selector, Varies};
+use crate::stored::entry::{Content, Entry, EntryFences, Selector, Varies};
 use crate::stored::response::{Freshness, StoredResponse};
 
 const MAGIC: &[u8; 4] = b"AFCE";
@@ -125,7 +125,7 @@ impl<'a> From<&'a Entry> for Frame<'a> {
             key: Key::from(&entry.key),
             stamp: entry.stamp.0,
             began: entry.began,
-            fences: entry.fences.iter().map(|fence| fence.0).collect(),
+            fences: entry.fences().iter().map(|fence| fence.0).collect(),
             keep_until: entry.keep_until,
             content: match &entry.content {
                 Content::Response(response) => Kind::from(&**response),
@@ -178,7 +178,7 @@ fn read(frame: Frame<'_>, keep: impl Fn(&[u8]) -> Bytes) -> Option<Entry> {
         key: frame.key.read()?,
         stamp: Stamp(frame.stamp),
         began: frame.began,
-        fences: frame.fences.into_iter().map(FenceId).collect(),
+        fences: EntryFences::exactly(frame.fences.into_iter().map(FenceId).collect()),
         keep_until: frame.keep_until,
         content,
     })
@@ -257,7 +257,7 @@ mod tests {
             key: key("k"),
             stamp: Stamp(7),
             began: Timestamp::default().plus(Duration::from_secs(3)),
-            fences: [FenceId::of(b"tag", b"t")].into(),
+            fences: EntryFences::exactly(vec![FenceId::of(b"tag", b"t")]),
             keep_until: Timestamp::default().plus(Duration::from_secs(9)),
             content,
         }

@@ -1,6 +1,6 @@
 //! An entry: what a storage keeps under a key.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use actix_web::http::header::HeaderName;
 
@@ -13,14 +13,42 @@ use crate::stored::response::StoredResponse;
 ///
 /// A storage needs to know four things of it: its [`key`](Self::key), the [`stamp`](Self::stamp) and
 /// [`fences`](Self::fences) that decide whether it was invalidated, and how long it is worth keeping.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     pub(crate) key: CacheKey,
     pub(crate) stamp: Stamp,
     pub(crate) began: Timestamp,
-    pub(crate) fences: Box<[FenceId]>,
+    pub(crate) fences: EntryFences,
     pub(crate) keep_until: Timestamp,
     pub(crate) content: Content,
+}
+
+/// The fences that name an entry: those of its key, and what it has beyond these.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EntryFences {
+    beyond: Box<[FenceId]>,
+    /// Made when they are first asked for: each is a SHA-256, and most entries are gone before anything is raised.
+    all: OnceLock<Box<[FenceId]>>,
+}
+
+impl EntryFences {
+    /// Those of the key, which need not be named, and these.
+    pub(crate) fn beyond(fences: Vec<FenceId>) -> Self {
+        Self { beyond: fences.into(), all: OnceLock::new() }
+    }
+
+    /// These and no others.
+    pub(crate) fn exactly(fences: Vec<FenceId>) -> Self {
+        Self { beyond: Box::default(), all: OnceLock::from(Box::from(fences)) }
+    }
+
+    fn of(&self, key: &CacheKey) -> &[FenceId] {
+        self.all.get_or_init(|| {
+            let mut all = key.fences();
+            all.extend_from_slice(&self.beyond);
+            all.into()
+        })
+    }
 }
 
 /// The three things an entry can be.
@@ -70,7 +98,7 @@ impl Entry {
     /// Every fence that names this entry: its target, its tags, its namespaces. [`FenceId::ALL`] names it too.
     #[must_use]
     pub fn fences(&self) -> &[FenceId] {
-        &self.fences
+        self.fences.of(&self.key)
     }
 
     /// After this time nobody will ask for the entry.
@@ -97,7 +125,10 @@ impl Entry {
             }
             Content::Alias(key) => key.as_bytes().len(),
         };
-        size_of::<Self>() + key + size_of_val(&*self.fences) + content
+        // As if all were made, for they may be at any time.
+        let of_key = self.key.namespace_len() + 2;
+        let fences = size_of_val(&*self.fences.beyond) * 2 + of_key * size_of::<FenceId>();
+        size_of::<Self>() + key + fences + content
     }
 
     pub(crate) fn response(&self) -> Option<&Arc<StoredResponse>> {
@@ -105,5 +136,15 @@ impl Entry {
             Content::Response(response) => Some(response),
             Content::Varies(_) | Content::Alias(_) => None,
         }
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        let whole = |entry: &Self| (entry.stamp, entry.began, entry.keep_until);
+        self.key == other.key
+            && whole(self) == whole(other)
+            && self.content == other.content
+            && self.fences() == other.fences()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::fence::{Fence, FenceId, Stamp};
 use crate::storage::error::StorageError;
-use crate::stored::entry::{Content, Entry};
+use crate::stored::entry::{Content, Entry, EntryFences};
 
 /// One message.
 pub(crate) enum News {
@@ -19,7 +19,7 @@ pub(crate) fn replaced(entry: &Entry, writer: FenceId) -> Result<Vec<u8>, Storag
         key: entry.key().clone(),
         stamp: entry.stamp(),
         began: entry.began(),
-        fences: Box::new([writer]),
+        fences: EntryFences::exactly(vec![writer]),
         keep_until: entry.keep_until(),
         content,
     };

@@ -116,7 +116,9 @@ impl SystemClock {
     }
 
     fn at(&self) -> Timestamp {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.started.elapsed();
+        // By hand: `as_millis` counts in 128 bits, and every hit is here.
+        let elapsed = elapsed.as_secs().saturating_mul(1_000).saturating_add(elapsed.subsec_millis().into());
         if elapsed.saturating_sub(self.asked_ms.load(Relaxed)) >= ASK_EVERY_MS {
             self.asked_ms.store(elapsed, Relaxed);
             let steady = self.started_unix_ms.saturating_add(elapsed);

@@ -1,5 +1,7 @@
 //! The fields of a stored response: those that are kept, and those that are added.
 
+use std::cell::RefCell;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::BytesMut;
@@ -26,7 +28,11 @@ pub(crate) fn storable(
     let named = head::connection_names(headers);
     let status_field = settings.status_field.as_ref().map(|field| &field.name);
     let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
-    let mut fields: Vec<_> = headers
+    let has_date = headers.contains_key(header::DATE);
+    // With room for what is added to nearly all: a date and a tag.
+    let added = usize::from(!has_date) + usize::from(!headers.contains_key(header::ETAG));
+    let mut fields = Vec::with_capacity(headers.len() + added);
+    let kept = headers
         .iter()
         .filter(|(name, _)| {
             !(head::is_connection_field(name.as_str())
@@ -36,24 +42,40 @@ pub(crate) fn storable(
                 || **name == header::AGE
                 || strip_cookies && **name == header::SET_COOKIE)
         })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    if !headers.contains_key(header::DATE) {
+        .map(|(name, value)| (name.clone(), value.clone()));
+    fields.extend(kept);
+    if !has_date {
         fields.extend(dated(now));
     }
     fields
 }
 
+thread_local! {
+    /// The last date that was written: most answers of a second are not the first one.
+    static DATE: RefCell<Option<(i64, HeaderValue)>> = const { RefCell::new(None) };
+}
+
 /// A `Date`.
 pub(crate) fn dated(now: i64) -> Option<(HeaderName, HeaderValue)> {
-    Some((header::DATE, HeaderValue::try_from(date::format(now)).ok()?))
+    let last =
+        DATE.with_borrow(|last| last.as_ref().filter(|(at, _)| *at == now).map(|(_, date)| date.clone()));
+    let date = match last {
+        Some(date) => date,
+        None => {
+            let date = HeaderValue::try_from(date::format(now)).ok()?;
+            DATE.set(Some((now, date.clone())));
+            date
+        }
+    };
+    Some((header::DATE, date))
 }
 
 /// Moves the values into one buffer of their own, counted from the start.
 ///
 /// A value that came off a connection is a slice of all that was read with it; and values with buffers of their own
 /// are dearer to clone and to drop, which every hit does.
-pub(crate) fn pack(fields: &mut [(HeaderName, HeaderValue)]) {
+pub(crate) fn pack(fields: &mut Vec<(HeaderName, HeaderValue)>) {
+    fields.shrink_to_fit();
     let mut buffer = BytesMut::with_capacity(fields.iter().map(|(_, value)| value.len()).sum());
     for (_, value) in fields.iter() {
         buffer.extend_from_slice(value.as_bytes());
@@ -83,7 +105,7 @@ pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(He
 /// Adds a validator made of the body, where the handler gave none (RFC 9110 section 8.8.3).
 pub(crate) fn add_etag(response: &mut StoredResponse, mode: EtagMode) {
     // The bytes of a part do not tell what they are a part of.
-    if response.header(header::ETAG.as_str()).is_some() || response.status == StatusCode::PARTIAL_CONTENT {
+    if response.field(&header::ETAG).is_some() || response.status == StatusCode::PARTIAL_CONTENT {
         return;
     }
     let prefix = match mode {

@@ -123,7 +123,7 @@ impl CacheHandle {
             return Ok(());
         }
         complete_fields(&mut response, &self.scope, now.unix);
-        let modified = response.header(header::LAST_MODIFIED.as_str());
+        let modified = response.field(&header::LAST_MODIFIED);
         response.freshness = Freshness {
             received: now.at,
             lifetime,
@@ -257,7 +257,7 @@ pub(crate) fn tell_failure(invalidation: Result<(), StorageError>) {
 
 /// Gives a response stored by hand what a filled one has: a date, a validator, the scope's `Vary`.
 fn complete_fields(response: &mut StoredResponse, scope: &Scope, now: i64) {
-    if response.header(header::DATE.as_str()).is_none() {
+    if response.field(&header::DATE).is_none() {
         response.headers.extend(dated(now));
     }
     if let Some(field) = &scope.settings.status_field {

@@ -94,7 +94,7 @@ fn joined<B: MessageBody + 'static>(
 
 /// Answers with what a run brought, and stores it if it may be.
 pub(crate) fn judged_answer<B: MessageBody + 'static>(
-    fill: Fill,
+    fill: Box<Fill>,
     answered: Answered<B>,
     mut wishes: Wishes,
     varies: Option<&Entry>,
@@ -153,7 +153,7 @@ fn stored_answer<B: MessageBody + 'static>(
     }
     // The server would write a date of its own, and its hits another one.
     if !head.headers().contains_key(header::DATE)
-        && let Some(date) = admission.response().header(header::DATE.as_str())
+        && let Some(date) = admission.response().field(&header::DATE)
     {
         head.headers_mut().insert(header::DATE, date.clone());
     }
@@ -168,7 +168,7 @@ fn stored_answer<B: MessageBody + 'static>(
             if answer != Answer::Whole {
                 return respond::from_stored(scope, req, &stored, Duration::ZERO, answer, told);
             }
-            if let Some(etag) = stored.header(header::ETAG.as_str()) {
+            if let Some(etag) = stored.field(&header::ETAG) {
                 head.headers_mut().insert(header::ETAG, etag.clone());
             }
             respond::tell_stored(scope, status, head.headers_mut(), told);

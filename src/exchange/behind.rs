@@ -23,12 +23,15 @@ pub(crate) fn go_on(work: impl Future<Output = ()> + 'static) {
 
 /// Waits for work that comes to its end even if nobody waits any more; what is ready at once needs no task. `None` if
 /// it panicked.
-pub(crate) async fn to_the_end<T: Send + 'static>(
+pub(crate) fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
+) -> impl Future<Output = Option<T>> {
+    // Boxed before anybody waits for it: whoever does is not as large as the work.
     let mut work = Box::pin(work);
-    match poll_immediate(&mut work).await {
-        Some(done) => Some(done),
-        None => tokio::spawn(work).await.ok(),
+    async move {
+        match poll_immediate(&mut work).await {
+            Some(done) => Some(done),
+            None => tokio::spawn(work).await.ok(),
+        }
     }
 }

@@ -40,12 +40,12 @@ where
     if reason != BypassReason::Method || !writes {
         scope.say_bypass(reason);
     }
-    let write = if writes { Some(Write::begin(scope, &req, reason).await) } else { None };
+    let write = if writes { Some(Box::pin(Write::begin(scope, &req, reason)).await) } else { None };
     let (answer, wishes) = run(layer, req, FillReason::Bypass(reason)).await;
     let mut response = answer?;
     let why = if reason == BypassReason::Method { Forward::Method } else { Forward::Bypass };
     if let Some(write) = write.filter(|_| has_succeeded(&response))
-        && let Some(fill) = write.end(scope, response.headers(), &wishes).await
+        && let Some(fill) = Box::pin(write.end(scope, response.headers(), &wishes)).await
     {
         return Ok(judged_answer(fill, Answered::of(response, None, None, why), wishes, None, None));
     }

@@ -141,7 +141,10 @@ where
                         let _leading = Leads::on(&leading);
                         let mut refresh = refresh;
                         match refresh.duty(&scope, &asked, &found, req.headers(), now).await {
-                            Ok(duty) => return refresh.run_in_front(&layer, req, asked, found, duty).await,
+                            Ok(duty) => {
+                                // Apart, so that its state is no burden to those who do not wait for one.
+                                return Box::pin(refresh.run_in_front(&layer, req, asked, found, duty)).await;
+                            }
                             Err(None) => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
                             Err(again) => {
                                 known = again.map(|again| (again, None));

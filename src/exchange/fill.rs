@@ -55,7 +55,7 @@ pub(crate) fn snapshot(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
 
 impl Fill {
     /// The answer is not stored: everybody else runs now, and for a while nobody queues for this key.
-    pub(crate) fn refuse(mut self, reason: NotStoredReason) -> NotStoredReason {
+    pub(crate) fn refuse(mut self: Box<Self>, reason: NotStoredReason) -> NotStoredReason {
         if !self.posted {
             self.scope.say_not_stored(reason);
         }
@@ -90,7 +90,7 @@ impl Fill {
 
     /// The answer may be stored, once its body is whole.
     pub(crate) fn admit(
-        self,
+        self: Box<Self>,
         verdict: Verdict,
         status: StatusCode,
         headers: &HeaderMap,
@@ -173,7 +173,7 @@ fn united(own: Vec<HeaderName>, known: Option<&Entry>) -> Vec<HeaderName> {
 
 /// An answer that will be stored as soon as its body has come to a clean end. Dropped, it is not.
 pub(crate) struct Admission {
-    fill: Fill,
+    fill: Box<Fill>,
     response: StoredResponse,
     /// The line of `Vary` that the answer itself forgot.
     told: Option<(HeaderName, HeaderValue)>,

@@ -54,7 +54,7 @@ where
     let (engine, rules) = (&scope.engine, &scope.settings.rules);
     let began = engine.clock.now();
     let mut why = Forward::why(&found, reuse, began.at);
-    let mut fill = Fill {
+    let mut fill = Box::new(Fill {
         scope: Arc::clone(scope),
         url: scope.own_url_fence(&req),
         flight: found.key(&asked.key).clone(),
@@ -66,7 +66,7 @@ where
         posted: false,
         fields: snapshot(req.headers()),
         inherited: Vec::new(),
-    };
+    });
     let asked = &fill.asked;
     let stale = found.stored().cloned().filter(|_| matches!(reuse, Reuse::Stale(_)));
     let conditions = asked.fields.conditional.then(|| take_conditions(&mut req));
@@ -81,7 +81,7 @@ where
     if let (Some(range), Some(conditions)) = (&fill.range, &conditions) {
         ask_for_range(&mut req, range, conditions);
     } else if rules.partial && stale.is_none() && *req.method() == Method::GET {
-        completing = Completion::find(scope, &found, asked).await;
+        completing = Box::pin(Completion::find(scope, &found, asked)).await;
     }
     if let Some(completion) = &completing {
         completion.ask(req.headers_mut());

@@ -54,7 +54,7 @@ pub(crate) async fn find(
     let part = last.response().filter(|part| serves(part))?;
     let (described, held) = (described(part)?, part.body.len());
     // Of one that is shorter than it says nobody knows what its bytes are, if they are encoded.
-    if !described.is_whole(held) && part.header(header::CONTENT_ENCODING.as_str()).is_some() {
+    if !described.is_whole(held) && part.field(&header::CONTENT_ENCODING).is_some() {
         return None;
     }
     let (bytes, content_range) = described.slice(range.as_bytes(), held)?;
@@ -78,7 +78,7 @@ async fn reached(engine: &Engine, key: &CacheKey, found: &Found) -> Option<Arc<E
 }
 
 fn described(part: &StoredResponse) -> Option<Part> {
-    Part::parse(part.header(header::CONTENT_RANGE.as_str())?.as_bytes())
+    Part::parse(part.field(&header::CONTENT_RANGE)?.as_bytes())
 }
 
 /// Whether an answer is one part, and says which.
@@ -106,8 +106,7 @@ impl Completion {
         let is_fresh = asked.judge(&part, &scope.settings.rules, engine.clock.at()).is_fresh();
         let described = described(&part)?;
         let missing = described.missing(part.body.len())?;
-        let etag =
-            part.header(header::ETAG.as_str()).filter(|etag| etag::is_strong(etag.as_bytes()))?.clone();
+        let etag = part.field(&header::ETAG).filter(|etag| etag::is_strong(etag.as_bytes()))?.clone();
         is_fresh.then(|| Self { part, described, missing, etag, fences: last.fences().into() })
     }
 

@@ -34,9 +34,8 @@ pub(crate) fn ask_for_range(req: &mut ServiceRequest, range: &HeaderValue, condi
 
 /// Asks the handler whether a stale answer still holds (RFC 9111 section 4.3.1); false if there is nothing to ask by.
 pub(crate) fn add_validators(req: &mut ServiceRequest, stored: &StoredResponse) -> bool {
-    let etag = stored.header(header::ETAG.as_str());
-    let modified =
-        stored.header(header::LAST_MODIFIED.as_str()).filter(|_| stored.freshness.last_modified.is_some());
+    let etag = stored.field(&header::ETAG);
+    let modified = stored.field(&header::LAST_MODIFIED).filter(|_| stored.freshness.last_modified.is_some());
     let headers = req.headers_mut();
     if let Some(etag) = etag {
         headers.insert(header::IF_NONE_MATCH, etag.clone());

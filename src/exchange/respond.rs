@@ -26,7 +26,7 @@ pub(crate) fn answer(
     stored: &StoredResponse,
 ) -> Answer {
     conditions.map_or(Answer::Whole, |conditions| {
-        evaluate(conditions, method, stored, scope.engine.clock.now().unix)
+        evaluate(conditions, method, stored, || scope.engine.clock.now().unix)
     })
 }
 
@@ -131,7 +131,7 @@ fn piece(body: &Bytes, first: u64, last: u64) -> Bytes {
 fn multipart(stored: &StoredResponse, parts: &[(u64, u64)]) -> Option<(HeaderValue, Vec<Bytes>)> {
     // Nobody who writes a page can know the next one, and put it there.
     let boundary = format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1));
-    let (len, own_type) = (stored.body.len(), stored.header(header::CONTENT_TYPE.as_str()));
+    let (len, own_type) = (stored.body.len(), stored.field(&header::CONTENT_TYPE));
     let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
     for (first, last) in parts {
         let mut head = BytesMut::from(&b"\r\n--"[..]);
@@ -173,25 +173,21 @@ fn set_content_range(headers: &mut HeaderMap, range: &str) {
 /// Ages up to this many seconds are written once for the process.
 const READY_AGES: u64 = 10_000;
 
-/// The digits of the ready ages, one after the other.
-static AGES: LazyLock<(String, Vec<usize>)> = LazyLock::new(|| {
-    let mut ends = Vec::new();
-    let mut digits = String::new();
-    for age in 0..READY_AGES {
-        digits.push_str(&age.to_string());
-        ends.push(digits.len());
-    }
-    (digits, ends)
+static AGES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let ages: Vec<String> = (0..READY_AGES).map(|age| age.to_string()).collect();
+    let mut digits: &'static str = Box::leak(ages.concat().into_boxed_str());
+    let mut next = |age: &String| {
+        let (ready, rest) = digits.split_at(age.len());
+        digits = rest;
+        ready
+    };
+    ages.iter().map(&mut next).collect()
 });
 
 /// `Age` as a field value; nearly always without an allocation, for it is on every hit.
 fn age_value(seconds: u64) -> HeaderValue {
-    let (digits, ends): &'static (String, Vec<usize>) = &AGES;
-    let ready = usize::try_from(seconds).ok().and_then(|age| {
-        let start = if age == 0 { 0 } else { *ends.get(age - 1)? };
-        digits.get(start..*ends.get(age)?)
-    });
-    ready.map_or_else(|| HeaderValue::from(seconds), HeaderValue::from_static)
+    let ready = usize::try_from(seconds).ok().and_then(|age| AGES.get(age));
+    ready.map_or_else(|| HeaderValue::from(seconds), |digits| HeaderValue::from_static(digits))
 }
 
 #[cfg(test)]

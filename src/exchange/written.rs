@@ -54,7 +54,12 @@ impl Write {
 
     /// After it has succeeded: what was stored of its target, of the groups and of the URLs that its answer names is
     /// gone when this returns. Gives the fill by which the answer is stored for its target, where it may be.
-    pub(crate) async fn end(self, scope: &Arc<Scope>, answer: &HeaderMap, wishes: &Wishes) -> Option<Fill> {
+    pub(crate) async fn end(
+        self,
+        scope: &Arc<Scope>,
+        answer: &HeaderMap,
+        wishes: &Wishes,
+    ) -> Option<Box<Fill>> {
         let lines = answer.get_all("cache-group-invalidation").map(HeaderValue::as_bytes);
         let groups = lines.flat_map(tags::strings).map(|group| scope.tag_fence(&group));
         let named = [header::LOCATION, header::CONTENT_LOCATION].into_iter().filter_map(|name| {
@@ -85,7 +90,7 @@ impl Write {
         })
         .await??;
         let Posted { asked, began, fields, .. } = posted;
-        Some(Fill {
+        Some(Box::new(Fill {
             scope: Arc::clone(scope),
             flight: asked.key.clone(),
             asked,
@@ -97,7 +102,7 @@ impl Write {
             posted: true,
             fields,
             inherited: Vec::new(),
-        })
+        }))
     }
 
     /// The URL that a field of the answer names, if it is of the same origin.

@@ -76,30 +76,28 @@ pub(crate) struct ResponseDirectives {
 }
 
 impl ResponseDirectives {
-    /// Reads the lines of a Cache-Control field; what is unknown means nothing (RFC 9111 §5.2.3).
-    pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Self {
-        let mut found = Self::default();
-        for directive in lines.flat_map(members).map(Directive::read) {
+    /// Reads a line of a Cache-Control field, after those before it; what is unknown means nothing (RFC 9111 §5.2.3).
+    pub(crate) fn read_line(&mut self, line: &[u8]) {
+        for directive in members(line).map(Directive::read) {
             match &*directive.name {
-                b"no-store" => found.no_store = true,
-                b"private" => found.private.add(&directive.argument),
-                b"public" => found.public |= directive.is_well_formed(),
-                b"no-cache" => found.no_cache.add(&directive.argument),
-                b"must-revalidate" => found.must_revalidate = true,
-                b"proxy-revalidate" => found.proxy_revalidate = true,
-                b"must-understand" => found.must_understand |= directive.is_well_formed(),
-                b"no-transform" => found.no_transform = true,
-                b"immutable" => found.immutable = true,
-                b"max-age" => first(&mut found.max_age, directive.lifetime()),
-                b"s-maxage" => first(&mut found.s_maxage, directive.lifetime()),
+                b"no-store" => self.no_store = true,
+                b"private" => self.private.add(&directive.argument),
+                b"public" => self.public |= directive.is_well_formed(),
+                b"no-cache" => self.no_cache.add(&directive.argument),
+                b"must-revalidate" => self.must_revalidate = true,
+                b"proxy-revalidate" => self.proxy_revalidate = true,
+                b"must-understand" => self.must_understand |= directive.is_well_formed(),
+                b"no-transform" => self.no_transform = true,
+                b"immutable" => self.immutable = true,
+                b"max-age" => first(&mut self.max_age, directive.lifetime()),
+                b"s-maxage" => first(&mut self.s_maxage, directive.lifetime()),
                 b"stale-while-revalidate" => {
-                    first(&mut found.stale_while_revalidate, directive.seconds());
+                    first(&mut self.stale_while_revalidate, directive.seconds());
                 }
-                b"stale-if-error" => first(&mut found.stale_if_error, directive.seconds()),
+                b"stale-if-error" => first(&mut self.stale_if_error, directive.seconds()),
                 _ => {}
             }
         }
-        found
     }
 }
 
@@ -225,7 +223,9 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     fn response(lines: &[&str]) -> ResponseDirectives {
-        ResponseDirectives::parse(lines.iter().map(|line| line.as_bytes()))
+        let mut found = ResponseDirectives::default();
+        lines.iter().for_each(|line| found.read_line(line.as_bytes()));
+        found
     }
 
     fn request(lines: &[&str]) -> RequestDirectives {
@@ -434,7 +434,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_cause_a_panic(lines: Vec<Vec<u8>>) {
-            ResponseDirectives::parse(lines.iter().map(Vec::as_slice));
+            lines.iter().for_each(|line| ResponseDirectives::default().read_line(line));
             RequestDirectives::parse(lines.iter().map(Vec::as_slice));
         }
 

@@ -35,14 +35,14 @@ impl ResponseFacts {
         now: i64,
     ) -> Self {
         let mut facts = Self::default();
-        let (mut cache_control, mut age, mut expires) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut age, mut expires) = (Vec::new(), Vec::new());
         let mut spoken: Vec<(usize, &[u8])> = Vec::new();
         let mut encoded = false;
         for (name, value) in lines {
             facts.lines += 1;
             facts.bytes += name.len() + value.len();
             match name {
-                "cache-control" => cache_control.push(value),
+                "cache-control" => facts.cache.read_line(value),
                 "age" => age.push(value),
                 "expires" => expires.push(value),
                 "date" => facts.date = date::parse(value, now),
@@ -68,7 +68,6 @@ impl ResponseFacts {
         if encoded {
             facts.vary.add("accept-encoding");
         }
-        facts.cache = ResponseDirectives::parse(cache_control.into_iter());
         facts.targeted = (0..targets.len()).find_map(|rank| {
             targeted::parse(spoken.iter().filter(|(of, _)| *of == rank).map(|(_, value)| *value))
         });

@@ -89,8 +89,13 @@ impl StoredResponse {
         &self.body
     }
 
+    /// As [`header`](Self::header), by a name that need not be compared letter by letter.
+    pub(crate) fn field(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
     pub(crate) fn etag(&self) -> Option<&[u8]> {
-        self.header(header::ETAG.as_str()).map(HeaderValue::as_bytes)
+        self.field(&header::ETAG).map(HeaderValue::as_bytes)
     }
 
     /// `current_age` of RFC 9111 section 4.2.3.

@@ -34,6 +34,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// What a stored response is good for, for this request.
+    #[inline(always)] // as `reuse::judge`
     pub(crate) fn judge(&self, stored: &StoredResponse, rules: &Rules, now: Timestamp) -> Reuse {
         reuse::judge(stored, rules, self.personal, self.client.as_deref(), now)
     }
@@ -138,7 +139,11 @@ fn key(
         KeyRule::Name(name) => key.name(&chosen(name(req))?),
         KeyRule::Url => write_url(settings, req, fields, host, &mut key)?,
     }
-    key.part(Part::Method, method_class(method));
+    if is_of_get(method) {
+        key.written(GET_PART);
+    } else {
+        key.part(Part::Method, method.as_str().as_bytes());
+    }
     for name in &settings.vary {
         key.field(name.as_str(), head::selecting(req.headers(), name, settings.normalised).as_deref());
     }
@@ -165,8 +170,13 @@ fn key(
 /// GET and HEAD share one entry; the name is part of stored keys.
 pub(crate) const GET_CLASS: &[u8] = b"GET";
 
-fn method_class(method: &Method) -> &[u8] {
-    if *method == Method::HEAD { GET_CLASS } else { method.as_str().as_bytes() }
+/// Parts that are in nearly every key, as they are written.
+const GET_PART: &[u8] = b"\x06\x03GET";
+const HTTP_PART: &[u8] = b"\x07\x04http";
+const HTTPS_PART: &[u8] = b"\x07\x05https";
+
+fn is_of_get(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
 }
 
 fn chosen(name: Option<String>) -> Result<String, BypassReason> {
@@ -196,8 +206,10 @@ fn write_url(
         return Err(BypassReason::QueryRefused);
     }
     if settings.host == HostPolicy::AsSent {
-        let scheme = scheme(req);
-        key.part(Part::Scheme, scheme.as_bytes());
+        let (scheme, part) =
+            if req.app_config().secure() { ("https", HTTPS_PART) } else { ("http", HTTP_PART) };
+        key.written(part);
+        // What proxies say of it is keyed with the forwarded fields.
         // Handlers believe the scheme of an absolute target, and of HTTP/2, whatever the connection is.
         if let Some(said) = uri.scheme_str().filter(|said| *said != scheme) {
             key.part(Part::Scheme, said.as_bytes());
@@ -234,11 +246,6 @@ pub(crate) fn write_target(
     let accepted = settings.query.write(query, key);
     key.end_target();
     accepted
-}
-
-/// The scheme of the connection; what proxies say of it is keyed with the forwarded fields.
-fn scheme(req: &ServiceRequest) -> &'static str {
-    if req.app_config().secure() { "https" } else { "http" }
 }
 
 /// Keys the forwarded scheme and host, which a handler sees in `connection_info()`, where they say something new.
@@ -353,4 +360,24 @@ pub(crate) fn authorization_digest(req: &ServiceRequest) -> Option<String> {
     let value = head::combined(req.headers(), &header::AUTHORIZATION)?;
     let digest = Sha256::digest(&value);
     Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_parts_are_those_that_would_be_written() {
+        let parts: [(&[u8], Part, &[u8]); 3] = [
+            (GET_PART, Part::Method, GET_CLASS),
+            (HTTP_PART, Part::Scheme, b"http"),
+            (HTTPS_PART, Part::Scheme, b"https"),
+        ];
+        for (written, kind, value) in parts {
+            let (mut one, mut other) = (KeyWriter::new(b""), KeyWriter::new(b""));
+            one.written(written);
+            other.part(kind, value);
+            assert_eq!(one.finish(), other.finish());
+        }
+    }
 }

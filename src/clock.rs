@@ -13,6 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// Later than all that comes.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
     /// The time `later` than this one, saturating.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::web::BytesMut;
 use sha2::{Digest, Sha256};
 
 use crate::head;
@@ -70,25 +69,6 @@ pub(crate) fn dated(now: i64) -> Option<(HeaderName, HeaderValue)> {
     Some((header::DATE, date))
 }
 
-/// Moves the values into one buffer of their own, counted from the start.
-///
-/// A value that came off a connection is a slice of all that was read with it; and values with buffers of their own
-/// are dearer to clone and to drop, which every hit does.
-pub(crate) fn pack(fields: &mut Vec<(HeaderName, HeaderValue)>) {
-    fields.shrink_to_fit();
-    let mut buffer = BytesMut::with_capacity(fields.iter().map(|(_, value)| value.len()).sum());
-    for (_, value) in fields.iter() {
-        buffer.extend_from_slice(value.as_bytes());
-    }
-    let mut buffer = buffer.split().freeze();
-    for (_, value) in fields {
-        if let Ok(mut packed) = HeaderValue::from_maybe_shared(buffer.split_to(value.len())) {
-            packed.set_sensitive(value.is_sensitive());
-            *value = packed;
-        }
-    }
-}
-
 /// The `Vary` line that adds the scope's own fields to those an answer names.
 pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(HeaderName, HeaderValue)> {
     let named = |name: &HeaderName| {
@@ -103,7 +83,7 @@ pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(He
 }
 
 /// Adds a validator made of the body, where the handler gave none (RFC 9110 section 8.8.3).
-pub(crate) fn add_etag(response: &mut StoredResponse, mode: EtagMode) {
+pub(crate) fn add_etag(response: &mut StoredResponse, body: &[u8], mode: EtagMode) {
     // The bytes of a part do not tell what they are a part of.
     if response.field(&header::ETAG).is_some() || response.status == StatusCode::PARTIAL_CONTENT {
         return;
@@ -116,13 +96,13 @@ pub(crate) fn add_etag(response: &mut StoredResponse, mode: EtagMode) {
     let mut tag = String::with_capacity(40);
     tag.push_str(prefix);
     tag.push('"');
-    for byte in Sha256::digest(&response.body).iter().take(16) {
+    for byte in Sha256::digest(body).iter().take(16) {
         for half in [byte >> 4, byte & 15] {
             tag.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
         }
     }
     tag.push('"');
     if let Ok(tag) = HeaderValue::try_from(tag) {
-        response.headers.push((header::ETAG, tag));
+        response.headers.edit().push((header::ETAG, tag));
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Walk<'a> {
                 None
             }
             Content::Alias(key) => {
-                let next = key.clone();
+                let next = CacheKey::clone(key);
                 if self.found.varies.is_none() {
                     self.found.name = Some(entry);
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::{self, HeaderMap};
 
 use crate::engine::StorageTrouble;
-use crate::fields::{add_etag, dated, merged_vary, pack};
+use crate::fields::{add_etag, dated, merged_vary};
 use crate::invalidation::Invalidation;
 use crate::policy::date;
 use crate::policy::reuse;
@@ -16,6 +16,7 @@ use crate::policy::tags::is_tag;
 use crate::scope::Scope;
 use crate::storage::error::StorageError;
 use crate::stored::entry::{Content, Entry, EntryFences};
+use crate::stored::lines::Lines;
 use crate::stored::response::{Freshness, StoredResponse};
 
 /// The operations of a scope, for background jobs and other threads: `Clone`, `Send` and `Sync`.
@@ -131,7 +132,8 @@ impl CacheHandle {
             if_error: settings.rules.if_error,
             last_modified: modified.and_then(|value| date::parse(value.as_bytes(), now.unix)),
             ..Freshness::default()
-        };
+        }
+        .into();
         let tags = options.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
         let rules = &settings.rules;
         let windows = rules.while_revalidate.max(rules.if_error).max(rules.if_unreachable);
@@ -255,17 +257,26 @@ pub(crate) fn tell_failure(invalidation: Result<(), StorageError>) {
     }
 }
 
+/// A body of up to this size is copied: it may be a slice of a large buffer, and kept, it would keep it all.
+const COPIED: usize = 64 << 10;
+
 /// Gives a response stored by hand what a filled one has: a date, a validator, the scope's `Vary`.
 fn complete_fields(response: &mut StoredResponse, scope: &Scope, now: i64) {
     if response.field(&header::DATE).is_none() {
-        response.headers.extend(dated(now));
+        response.headers.edit().extend(dated(now));
     }
     if let Some(field) = &scope.settings.status_field {
-        response.headers.retain(|(name, _)| *name != field.name);
+        response.headers.edit().retain(|(name, _)| *name != field.name);
     }
-    response.headers.extend(merged_vary(&HeaderMap::new(), &scope.settings.vary));
-    add_etag(response, scope.settings.etag);
-    pack(&mut response.headers);
+    response.headers.edit().extend(merged_vary(&HeaderMap::new(), &scope.settings.vary));
+    let body = response.body.clone();
+    add_etag(response, &body, scope.settings.etag);
+    let lines = std::mem::take(response.headers.edit());
+    if body.len() <= COPIED {
+        (response.headers, response.body) = Lines::pack(lines, body.to_vec());
+    } else {
+        response.headers = Lines::pack(lines, Vec::new()).0;
+    }
 }
 
 impl fmt::Debug for CacheHandle {

@@ -1,5 +1,5 @@
-//! What the process really occupies. Each test is a process of its own: what another has given back, but the allocator
-//! still holds, would hide what this one takes.
+//! What the process really occupies, and when it is freed. Tests that look at the process itself are a process of their
+//! own: what another has given back, but the allocator still holds, would hide what this one takes.
 //!
 //! With `FULL_SIZE=1` in the environment the crowds and bodies are as large as the promises: that takes minutes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // it is test code
@@ -7,14 +7,22 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use actix_fast_cache::{CacheConfig, FastCache, MemoryStorage};
+use actix_fast_cache::storage::{Fence, FenceId, Stamp};
+use actix_fast_cache::{
+    CacheConfig, CacheHandle, CacheKey, Entry, EtagMode, FastCache, Lookup, ManualClock, MemoryStorage,
+    Storage, StorageError, StoreOptions, StoredResponse,
+};
 use actix_web::body::BodyStream;
 use actix_web::dev::Service;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::test::{TestRequest, init_service};
 use actix_web::web::{self, Bytes};
 use actix_web::{App, Error, HttpRequest, HttpResponse};
@@ -207,4 +215,247 @@ async fn distinct_queries() {
     let grown = peak.saturating_sub(before);
     println!("X1: {many} queries, bound {} MiB: +{} MiB, {held:?}", CAPACITY / MIB, grown / MIB);
     assert!(grown <= CAPACITY * 5 / 2, "{} MiB for {held:?}", grown / MIB);
+}
+
+/// A body that tells when it is freed.
+struct Tracked {
+    bytes: Vec<u8>,
+    live: Arc<AtomicU64>,
+}
+
+impl Tracked {
+    fn body(len: usize, live: &Arc<AtomicU64>) -> Bytes {
+        live.fetch_add(len as u64, SeqCst);
+        Bytes::from_owner(Self { bytes: vec![b'x'; len], live: Arc::clone(live) })
+    }
+}
+
+impl AsRef<[u8]> for Tracked {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.live.fetch_sub(self.bytes.len() as u64, SeqCst);
+    }
+}
+
+/// A body that is kept as it is given.
+const LARGE: usize = 128 << 10;
+
+async fn set(handle: &CacheHandle, name: &str, body: impl Into<Bytes>, ttl: Duration) {
+    let response = StoredResponse::new(StatusCode::OK, body);
+    handle.set(name, response, StoreOptions::new().ttl(ttl)).await.unwrap();
+}
+
+#[actix_web::test]
+async fn what_is_past_its_time_is_freed_while_nobody_asks() {
+    let config = CacheConfig::builder(MemoryStorage::new()).build().unwrap();
+    let (handle, live) = (config.handle(), Arc::new(AtomicU64::new(0)));
+    set(&handle, "lasts", "it stays", Duration::from_secs(3600)).await;
+    for number in 0..100 {
+        let name = format!("ends:{number}");
+        set(&handle, &name, Tracked::body(LARGE, &live), Duration::from_millis(500 + number)).await;
+    }
+    until("all is freed", || live.load(SeqCst) == 0).await;
+    assert!(handle.get("lasts").await.unwrap().is_some());
+    // What has been swept out once is kept anew like anything else.
+    set(&handle, "ends:7", Tracked::body(LARGE, &live), Duration::from_secs(3600)).await;
+    assert!(handle.get("ends:7").await.unwrap().is_some());
+}
+
+#[actix_web::test]
+async fn one_that_took_the_place_of_another_stays_for_its_own_time() {
+    let config = CacheConfig::builder(MemoryStorage::new()).build().unwrap();
+    let (handle, live) = (config.handle(), Arc::new(AtomicU64::new(0)));
+    set(&handle, "longer", Tracked::body(LARGE, &live), Duration::from_millis(300)).await;
+    set(&handle, "longer", "it stays", Duration::from_secs(3600)).await;
+    assert_eq!(live.load(SeqCst), 0, "what is replaced is freed at once");
+    set(&handle, "shorter", Tracked::body(LARGE, &live), Duration::from_secs(3600)).await;
+    set(&handle, "shorter", Tracked::body(LARGE, &live), Duration::from_millis(500)).await;
+    until("the shorter one is freed", || live.load(SeqCst) == 0).await;
+    assert!(handle.get("longer").await.unwrap().is_some());
+}
+
+#[actix_web::test]
+async fn on_a_timeline_moved_by_hand_nothing_is_freed_before_its_time() {
+    let storage = MemoryStorage::new();
+    let clock = ManualClock::new();
+    let by_hand = CacheConfig::builder(storage.clone()).clock(clock.clone()).build().unwrap().handle();
+    let of_system = CacheConfig::builder(storage).build().unwrap().handle();
+    let live = Arc::new(AtomicU64::new(0));
+    set(&by_hand, "by hand", "it stays", Duration::from_millis(1)).await;
+    // On the system's timeline a later one is gone: the earlier would be too, were it on the same.
+    set(&of_system, "of the system", Tracked::body(LARGE, &live), Duration::from_millis(300)).await;
+    until("the later one is freed", || live.load(SeqCst) == 0).await;
+    assert!(by_hand.get("by hand").await.unwrap().is_some());
+    clock.advance(Duration::from_millis(1));
+    assert!(by_hand.get("by hand").await.unwrap().is_none());
+}
+
+#[actix_web::test]
+async fn all_that_is_cleared_is_freed_while_nobody_asks() {
+    let storage = MemoryStorage::new();
+    let config = CacheConfig::builder(storage.clone()).clock(ManualClock::new()).build().unwrap();
+    let (handle, live) = (config.handle(), Arc::new(AtomicU64::new(0)));
+    for number in 0..100 {
+        set(&handle, &number.to_string(), Tracked::body(LARGE, &live), Duration::from_secs(3600)).await;
+    }
+    handle.clear().await.unwrap();
+    set(&handle, "later", "it stays", Duration::from_secs(3600)).await;
+    until("all is freed", || live.load(SeqCst) == 0).await;
+    assert!(handle.get("later").await.unwrap().is_some());
+    assert_eq!(storage.stats().entries, 1);
+}
+
+#[actix_web::test]
+async fn no_more_than_one_entry_is_held_past_the_bound() {
+    let storage = MemoryStorage::with_capacity(16 * MIB);
+    let config = CacheConfig::builder(storage.clone()).etag(EtagMode::Off).build().unwrap();
+    let (handle, live) = (config.handle(), Arc::new(AtomicU64::new(0)));
+    for number in 0..200 {
+        let name = format!("value:{number}");
+        // What is asked for more often than others gets their room.
+        for _ in 0..number % 5 {
+            assert!(handle.get(&name).await.unwrap().is_none());
+        }
+        let body = Tracked::body(usize::try_from(MIB).unwrap(), &live);
+        assert!(live.load(SeqCst) <= 17 * MIB);
+        set(&handle, &name, body, Duration::from_secs(3600)).await;
+        assert!(live.load(SeqCst) <= 16 * MIB, "{} MiB after {number}", live.load(SeqCst) / MIB);
+    }
+    assert!(storage.stats().entries >= 14);
+}
+
+#[test]
+fn the_sweeper_ends_with_its_storage() {
+    alone("the_sweeper_ends_with_its_storage", async {
+        let sweepers = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+            names.filter(|name| name.trim() == "cache-sweeper").count()
+        };
+        let storage = MemoryStorage::new();
+        let handle = CacheConfig::builder(storage.clone()).build().unwrap().handle();
+        assert_eq!(sweepers(), 0, "there is nothing to sweep yet");
+        for name in ["one", "two"] {
+            set(&handle, name, "body", Duration::from_secs(3600)).await;
+        }
+        until("there is one", || sweepers() == 1).await;
+        drop(handle);
+        assert_eq!((sweepers(), storage.stats().entries), (1, 2));
+        drop(storage);
+        until("it has ended", || sweepers() == 0).await;
+    });
+}
+
+/// A storage in memory that remembers what was put last under each key.
+#[derive(Clone)]
+struct Recorded {
+    memory: MemoryStorage,
+    put: Arc<Mutex<HashMap<Vec<u8>, Arc<Entry>>>>,
+}
+
+impl Storage for Recorded {
+    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+        self.memory.get(key).await
+    }
+
+    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
+        self.put.lock().unwrap().insert(entry.key().as_bytes().to_vec(), Arc::clone(&entry));
+        self.memory.put(entry).await
+    }
+
+    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
+        self.memory.remove(key).await
+    }
+
+    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
+        self.memory.raise(fences).await
+    }
+
+    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
+        self.memory.is_current(stamp, fences).await
+    }
+}
+
+impl Recorded {
+    fn forget(&self, is_gone: impl Fn(&Entry) -> bool) {
+        self.put.lock().unwrap().retain(|_, entry| !is_gone(entry));
+    }
+}
+
+#[actix_web::test]
+async fn what_is_told_of_entries_and_bytes_is_true_whatever_becomes_of_them() {
+    let put = Arc::new(Mutex::new(HashMap::new()));
+    let storage = Recorded { memory: MemoryStorage::with_capacity(1 << 30), put };
+    let handle = CacheConfig::builder(storage.clone()).build().unwrap().handle();
+    set(&handle, "0", "first", Duration::from_secs(3600)).await;
+    let first = storage.put.lock().unwrap().values().next().unwrap().weight() as u64;
+    let beside = storage.memory.stats().bytes - first;
+    let mut dice = 20_260_101_u64;
+    let mut roll = |sides: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % sides
+    };
+    for step in 0..1_000 {
+        let name = roll(50).to_string();
+        let len = usize::try_from(roll(200) * roll(200)).unwrap();
+        let mut options = StoreOptions::new().ttl(Duration::from_secs(3600));
+        let what = roll(100);
+        match what {
+            // Put, and put in place of another.
+            0..60 => {
+                if what < 10 {
+                    options = options.tag("some");
+                }
+                let response = StoredResponse::new(StatusCode::OK, vec![b'x'; len])
+                    .with_header(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                handle.set(&name, response, options).await.unwrap();
+            }
+            60..75 => {
+                let known: Vec<_> = storage.put.lock().unwrap().values().cloned().collect();
+                let nth = usize::try_from(roll(known.len().max(1) as u64)).unwrap();
+                if let Some(entry) = known.get(nth) {
+                    assert!(storage.memory.remove(entry.key()).await.unwrap());
+                    assert!(!storage.memory.remove(entry.key()).await.unwrap());
+                    storage.forget(|known| known.key() == entry.key());
+                }
+            }
+            // A fence lets go of what is asked for.
+            75..95 => {
+                match what {
+                    75..90 => drop(handle.invalidate(&name).await.unwrap()),
+                    _ => handle.invalidate_tag("some").await.unwrap(),
+                }
+                let known: Vec<_> = storage.put.lock().unwrap().values().cloned().collect();
+                for entry in known {
+                    if !storage.memory.is_current(entry.stamp(), entry.fences()).await.unwrap() {
+                        storage.forget(|known| known.key() == entry.key());
+                        assert!(storage.memory.get(entry.key()).await.unwrap().entry.is_none());
+                    }
+                }
+            }
+            // Its time is over before the next step.
+            95..99 => {
+                set(&handle, &name, vec![b'x'; len], Duration::from_millis(1)).await;
+                storage.forget(|entry| entry.keep_until().since(entry.began()) < Duration::from_secs(1));
+            }
+            _ => {
+                handle.clear().await.unwrap();
+                storage.forget(|_| true);
+            }
+        }
+        let (entries, bytes) = {
+            let put = storage.put.lock().unwrap();
+            (put.len() as u64, put.values().map(|entry| entry.weight() as u64 + beside).sum::<u64>())
+        };
+        until(&format!("step {step}, a {what}: {entries} entries of {bytes} bytes"), || {
+            let held = storage.memory.stats();
+            (held.entries, held.bytes) == (entries, bytes)
+        })
+        .await;
+    }
 }

@@ -11,7 +11,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::exchange::body::CacheBody;
-use crate::exchange::fill::{Admission, Fill};
+use crate::exchange::fill::{Admission, Fill, Kept};
 use crate::exchange::freshen::{confirms, freshened};
 use crate::exchange::parts::{self, Completion, Unjoinable};
 use crate::exchange::respond;
@@ -162,7 +162,13 @@ fn stored_answer<B: MessageBody + 'static>(
     match received.whole() {
         Ok(bytes) => {
             // A few bytes may be a slice of a large buffer: kept, they would keep it all.
-            let kept = if is_ours { bytes.clone() } else { Bytes::copy_from_slice(&bytes) };
+            let kept = if is_ours {
+                Kept::Shared(bytes.clone())
+            } else {
+                let mut copy = Kept::with_len(bytes.len(), &admission);
+                copy.extend_from_slice(&bytes);
+                Kept::Copied(copy)
+            };
             let stored = admission.complete(kept);
             let answer = respond::answer(scope, req.method(), conditions, &stored);
             if answer != Answer::Whole {

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
 use crate::exchange::behind;
-use crate::exchange::fill::Admission;
+use crate::exchange::fill::{Admission, Kept};
 use crate::exchange::pieces::{BodyError, Pieces, SLICE};
 use crate::status::NotStoredReason;
 
@@ -229,12 +229,11 @@ impl Capture {
         };
         if let Some(admission) = self.admission.take().filter(|_| whole) {
             self.settle();
-            // Exactly as much as there is: what is spare here would be spare for as long as the entry lives.
-            let mut bytes = Vec::with_capacity(self.len);
+            let mut bytes = Kept::with_len(self.len, &admission);
             for chunk in &self.chunks {
                 bytes.extend_from_slice(chunk);
             }
-            admission.complete(bytes.into());
+            admission.complete(Kept::Copied(bytes));
         }
         self.give_up();
     }

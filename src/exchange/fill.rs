@@ -13,7 +13,7 @@ use crate::clock::{Now, Timestamp};
 use crate::engine::Engine;
 use crate::exchange::duty::Duty;
 use crate::fence::{FenceId, Stamp};
-use crate::fields::{add_etag, merged_vary, pack, storable};
+use crate::fields::{add_etag, merged_vary, storable};
 use crate::flight::{Landed, Landing};
 use crate::found::{selected, spoken_in};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
@@ -24,6 +24,7 @@ use crate::request::Asked;
 use crate::scope::Scope;
 use crate::status::NotStoredReason;
 use crate::stored::entry::{Content, Entry, EntryFences, Selector, Varies};
+use crate::stored::lines::Lines;
 use crate::stored::response::StoredResponse;
 
 /// The duty to tell what became of a handler run. Dropped, it tells the followers that the leader is gone.
@@ -148,7 +149,12 @@ impl Fill {
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
         let mut fields = storable(headers, &verdict.withheld, settings, now.unix);
         fields.extend(told.clone());
-        let response = StoredResponse { status, headers: fields, body: Bytes::new(), freshness };
+        let response = StoredResponse {
+            status,
+            headers: fields.into(),
+            body: Bytes::new(),
+            freshness: freshness.into(),
+        };
         Ok(Admission { fill: self, response, told, base, at, by, aliases, targets, tags })
     }
 }
@@ -169,6 +175,31 @@ fn united(own: Vec<HeaderName>, known: Option<&Entry>) -> Vec<HeaderName> {
     };
     let all = sorted(own.iter().chain(&known.by.names).cloned().collect());
     if all.len() > MOST_UNITED { sorted(own) } else { all }
+}
+
+/// A body to be stored.
+pub(crate) enum Kept {
+    /// Made for this; what room is left in it is for the fields.
+    Copied(Vec<u8>),
+    /// That of a stored answer.
+    Shared(Bytes),
+}
+
+impl Kept {
+    /// A body of so many bytes, to be filled in.
+    pub(crate) fn with_len(len: usize, admission: &Admission) -> Vec<u8> {
+        /// A tag is added, if there is none.
+        const TAG: usize = 40;
+        let fields: usize = admission.response.headers().map(|(_, value)| value.len()).sum();
+        Vec::with_capacity(len.saturating_add(fields + TAG))
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// An answer that will be stored as soon as its body has come to a clean end. Dropped, it is not.
@@ -213,38 +244,43 @@ impl Admission {
     }
 
     /// Stores the answer and hands it to the followers.
-    pub(crate) fn complete(self, body: Bytes) -> Arc<StoredResponse> {
+    pub(crate) fn complete(self, body: Kept) -> Arc<StoredResponse> {
         let Admission { mut fill, mut response, base, at, by, aliases, targets, tags, .. } = self;
-        response.body = body;
-        add_etag(&mut response, fill.scope.settings.etag);
-        pack(&mut response.headers);
+        add_etag(&mut response, body.as_bytes(), fill.scope.settings.etag);
+        let lines = std::mem::take(response.headers.edit());
+        (response.headers, response.body) = match body {
+            Kept::Copied(body) => Lines::pack(lines, body),
+            Kept::Shared(body) => (Lines::pack(lines, Vec::new()).0, body),
+        };
         let keep_until = keep_until(&response, &fill.scope.settings.rules);
         let entry = |key: CacheKey, beyond: Vec<FenceId>, content: Content| {
             let fences = EntryFences::beyond(beyond);
             Arc::new(Entry { key, stamp: fill.stamp, began: fill.began.at, fences, keep_until, content })
         };
         let response = Arc::new(response);
-        let mut aliases: Vec<_> =
-            aliases.into_iter().map(|key| entry(key, targets.clone(), Content::Alias(at.clone()))).collect();
+        let alias =
+            |key: CacheKey, to: &CacheKey| entry(key, targets.clone(), Content::Alias(Box::new(to.clone())));
+        let mut aliases: Vec<_> = aliases.into_iter().map(|key| alias(key, &at)).collect();
+        if base != fill.asked.key {
+            aliases.push(alias(fill.asked.key.clone(), &base));
+        }
         let stored =
             entry(at, [targets.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
-        if base != fill.asked.key {
-            aliases.push(entry(fill.asked.key.clone(), targets.clone(), Content::Alias(base.clone())));
-        }
         let varies = (!by.names.is_empty()).then(|| {
             // Parts are not counted: many of one variant would push the others out.
             let is_part = fill.range.is_some() && response.status == StatusCode::PARTIAL_CONTENT;
             let variants = if is_part { Vec::new() } else { vec![Arc::new(stored.key.clone())] };
             let varies = Varies { by: by.clone(), variants };
-            entry(base.clone(), targets, Content::Varies(varies))
+            entry(base.clone(), targets.clone(), Content::Varies(Box::new(varies)))
         });
 
         let engine = Arc::clone(&fill.scope.engine);
+        let known = response.freshness.get();
         // A part says nothing of the whole.
         if fill.range.is_none() {
             engine.forget_failures(&fill.flight);
         }
-        if response.freshness.lifetime <= response.freshness.initial_age {
+        if known.lifetime <= known.initial_age {
             // It has to be validated for everybody anew (RFC 9111 section 4).
             fill.dismiss();
         } else if let Some(duty) = &fill.duty {
@@ -310,7 +346,7 @@ const VALIDATED_FOR: Duration = Duration::from_secs(3600);
 
 /// How long a stored response is of use: while fresh, while stale and allowed, or while it can be validated.
 fn keep_until(response: &StoredResponse, rules: &Rules) -> Timestamp {
-    let known = &response.freshness;
+    let known = response.freshness.get();
     let fresh = known.lifetime.saturating_sub(known.initial_age);
     let has_validator = known.last_modified.is_some() || response.etag().is_some();
     let stale = if known.must_revalidate {

@@ -61,8 +61,9 @@ pub(crate) async fn find(
     let content_range = HeaderValue::try_from(content_range).ok()?;
     let mut cut = StoredResponse::clone(part);
     cut.body = part.body.slice(bytes);
-    cut.headers.retain(|(name, _)| *name != header::CONTENT_RANGE);
-    cut.headers.push((header::CONTENT_RANGE, content_range));
+    let lines = cut.headers.edit();
+    lines.retain(|(name, _)| *name != header::CONTENT_RANGE);
+    lines.push((header::CONTENT_RANGE, content_range));
     Some(Arc::new(cut))
 }
 

@@ -161,7 +161,7 @@ pub(crate) fn tell_stored(scope: &Scope, status: StatusCode, headers: &mut Heade
 /// Seconds of freshness left; negative when stale (RFC 9211 section 2.5).
 fn remaining(stored: &StoredResponse, age: Duration) -> i64 {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    seconds(stored.freshness.lifetime).saturating_sub(seconds(age))
+    seconds(stored.freshness.lifetime()).saturating_sub(seconds(age))
 }
 
 fn set_content_range(headers: &mut HeaderMap, range: &str) {

@@ -34,7 +34,7 @@ impl Forward {
             None if found.varies.is_some() => Self::VaryMiss,
             None => Self::UriMiss,
             Some(_) if reuse == Reuse::NotForThis => Self::Bypass,
-            Some(stored) if stored.age(now) < stored.freshness.lifetime => Self::Request,
+            Some(stored) if stored.age(now) < stored.freshness.lifetime() => Self::Request,
             Some(_) => Self::Stale,
         }
     }

@@ -85,7 +85,7 @@ pub(crate) fn judge(
     let is_plain =
         client.is_none() && !personal.authorization && !personal.cookie && rules.early_refresh <= 0.0;
     let age = stored.age(now);
-    if is_plain && age < stored.freshness.lifetime {
+    if is_plain && age < stored.freshness.lifetime() {
         return Reuse::Fresh { age };
     }
     judge_closely(stored, rules, personal, client, now)
@@ -104,26 +104,28 @@ fn judge_closely(
         return Reuse::NotForThis;
     }
     let age = stored.age(now);
-    let staleness = age.saturating_sub(known.lifetime);
+    let lifetime = known.lifetime();
+    let staleness = age.saturating_sub(lifetime);
     // RFC 9111 section 4.2.4: stale only where nothing forbids it.
     let may_be_stale = !known.must_revalidate;
-    let refused = client.is_some_and(|client| refuses(client, age, known.lifetime));
+    let refused = client.is_some_and(|client| refuses(client, age, lifetime));
     if !refused {
-        if age < known.lifetime {
-            let is_due = rules.early_refresh > 0.0 && is_due_early(known, age, rules.early_refresh, now);
+        if age < lifetime {
+            let is_due =
+                rules.early_refresh > 0.0 && is_due_early(&known.get(), age, rules.early_refresh, now);
             return if is_due { Reuse::RefreshEarly } else { Reuse::Fresh { age } };
         }
         if may_be_stale && client.is_some_and(|client| accepts_stale(client, staleness)) {
             return Reuse::Fresh { age };
         }
-        if may_be_stale && staleness < known.while_revalidate {
+        if may_be_stale && staleness < known.get().while_revalidate {
             return Reuse::StaleWhileRevalidate;
         }
     }
     // RFC 5861 section 4: the directive is for requests too.
     let welcomed = client.and_then(|client| client.stale_if_error).map_or(Duration::ZERO, seconds);
     Reuse::Stale(StandIn {
-        errors: may_be_stale && staleness < known.if_error.max(welcomed),
+        errors: may_be_stale && staleness < known.get().if_error.max(welcomed),
         unreachable: may_be_stale && staleness < rules.if_unreachable,
     })
 }

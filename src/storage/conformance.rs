@@ -91,12 +91,12 @@ async fn whole<S: Storage>(trial: &Trial<S>) -> Result<(), Violation> {
         ("a response of 1 MiB", response((0..=255).cycle().take(1 << 20).collect())),
         (
             "a list of variants",
-            Content::Varies(Varies {
+            Content::Varies(Box::new(Varies {
                 by: Selector { names: vec![accept], normalised: false },
                 variants: vec![other],
-            }),
+            })),
         ),
-        ("an alias", Content::Alias(family.key("alias"))),
+        ("an alias", Content::Alias(Box::new(family.key("alias")))),
     ];
     // Names that a file, a protocol or a pattern could take amiss; one is the start of another.
     let long = "long/".repeat(2_000);

@@ -7,6 +7,7 @@
 //! together with the entry. Where several processes fill one storage, [`Storage::claim`] lets one of them run a handler while
 //! the others wait.
 
+pub(crate) mod deadlines;
 pub(crate) mod erased;
 pub(crate) mod error;
 pub(crate) mod failing;
@@ -17,7 +18,9 @@ pub(crate) mod memory;
 pub(crate) mod near;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub(crate) mod shelf;
 pub(crate) mod stress;
+pub(crate) mod sweeper;
 pub(crate) mod trial;
 pub(crate) mod violation;
 

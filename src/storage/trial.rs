@@ -15,7 +15,7 @@ use crate::storage::error::StorageError;
 use crate::storage::interface::{Lookup, Storage};
 use crate::storage::violation::{Clause, Violation};
 use crate::stored::entry::{Content, Entry, EntryFences};
-use crate::stored::response::StoredResponse;
+use crate::stored::response::{Freshness, StoredResponse};
 
 /// So many entries are tried where one has to be kept, and so often: a storage with an admission policy refuses what
 /// is new until those that were in demand before have aged.
@@ -184,7 +184,7 @@ impl<S: Storage> Trial<S> {
 
     pub(crate) async fn put(&self, entry: &Arc<Entry>) -> Result<(), Violation> {
         // Both doors in turn, where there are two.
-        let in_turn = self.made.lock().unwrap_or_else(PoisonError::into_inner).len() % 2 == 0;
+        let in_turn = self.made.lock().unwrap_or_else(PoisonError::into_inner).len().is_multiple_of(2);
         if in_turn && self.writer.put_now(entry) {
             return Ok(());
         }
@@ -252,9 +252,13 @@ pub(crate) fn response(body: Vec<u8>) -> Content {
     if let Ok(odd) = HeaderValue::from_bytes(b"\x80\xff\t\"\\") {
         response = response.with_header(HeaderName::from_static("x-odd"), odd);
     }
-    response.freshness.initial_age = Duration::from_secs(3);
-    response.freshness.lifetime = Duration::from_secs(86_400);
-    response.freshness.must_revalidate = true;
-    response.freshness.last_modified = Some(-1);
+    response.freshness = Freshness {
+        initial_age: Duration::from_secs(3),
+        lifetime: Duration::from_secs(86_400),
+        must_revalidate: true,
+        last_modified: Some(-1),
+        ..Freshness::default()
+    }
+    .into();
     Content::Response(Arc::new(response))
 }

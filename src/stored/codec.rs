@@ -134,7 +134,7 @@ impl<'a> From<&'a Entry> for Frame<'a> {
                     normalised: varies.by.normalised,
                     variants: varies.variants.iter().map(|key| Key::from(&**key)).collect(),
                 },
-                Content::Alias(key) => Kind::Alias(Key::from(key)),
+                Content::Alias(key) => Kind::Alias(Key::from(&**key)),
             },
         }
     }
@@ -149,7 +149,7 @@ impl<'a> From<&'a StoredResponse> for Kind<'a> {
                 .map(|(name, value)| (Blob(name.as_str().as_bytes()), Blob(value.as_bytes())))
                 .collect(),
             body: Blob(&response.body),
-            freshness: response.freshness,
+            freshness: response.freshness.get(),
         }
     }
 }
@@ -164,15 +164,16 @@ fn read(frame: Frame<'_>, keep: impl Fn(&[u8]) -> Bytes) -> Option<Entry> {
                 .map(|(name, value)| {
                     Some((header_name(name)?, HeaderValue::from_maybe_shared(keep(value.0)).ok()?))
                 })
-                .collect::<Option<_>>()?,
+                .collect::<Option<Vec<_>>>()?
+                .into(),
             body: keep(body.0),
-            freshness,
+            freshness: freshness.into(),
         })),
-        Kind::Varies { names, normalised, variants } => Content::Varies(Varies {
+        Kind::Varies { names, normalised, variants } => Content::Varies(Box::new(Varies {
             by: Selector { names: names.iter().map(header_name).collect::<Option<_>>()?, normalised },
             variants: variants.iter().map(|key| key.read().map(Arc::new)).collect::<Option<_>>()?,
-        }),
-        Kind::Alias(key) => Content::Alias(key.read()?),
+        })),
+        Kind::Alias(key) => Content::Alias(Box::new(key.read()?)),
     };
     Some(Entry {
         key: frame.key.read()?,
@@ -272,11 +273,11 @@ mod tests {
             .with_header(HeaderName::from_static("x-odd"), HeaderValue::from_static("2"));
         vec![
             entry(Content::Response(Arc::new(response))),
-            entry(Content::Varies(Varies {
+            entry(Content::Varies(Box::new(Varies {
                 by: Selector { names: vec![HeaderName::from_static("accept")], normalised: true },
                 variants: vec![Arc::new(key("v"))],
-            })),
-            entry(Content::Alias(key("a"))),
+            }))),
+            entry(Content::Alias(Box::new(key("a")))),
         ]
     }
 

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::fence::{FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::stored::response::StoredResponse;
+use crate::stored::weight::{COUNTERS, allocated};
 
 /// What a storage keeps under a key: a stored response, or where to look for one.
 ///
@@ -56,9 +57,9 @@ impl EntryFences {
 pub(crate) enum Content {
     Response(Arc<StoredResponse>),
     /// The answers for this key differ by these request fields (RFC 9111 section 4.1); each has a key of its own.
-    Varies(Varies),
+    Varies(Box<Varies>),
     /// The handler chose another name for this key's answers.
-    Alias(CacheKey),
+    Alias(Box<CacheKey>),
 }
 
 /// The request fields that tell the answers for a key apart, and how their values are compared.
@@ -107,28 +108,24 @@ impl Entry {
         self.keep_until
     }
 
-    /// Bytes this entry occupies in memory.
+    /// Bytes this entry occupies in memory, with its share of the allocator's own.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let key = self.key.as_bytes().len();
+        let bytes_of = |key: &CacheKey| allocated(COUNTERS + key.as_bytes().len());
         let content = match &self.content {
             Content::Response(response) => response.weight(),
             Content::Varies(varies) => {
-                let keys: usize =
-                    varies.variants.iter().map(|key| size_of::<CacheKey>() + key.as_bytes().len()).sum();
-                keys + varies
-                    .by
-                    .names
-                    .iter()
-                    .map(|name| size_of::<HeaderName>() + name.as_str().len())
-                    .sum::<usize>()
+                let key = allocated(COUNTERS + size_of::<CacheKey>()) + size_of::<Arc<CacheKey>>();
+                let keys: usize = varies.variants.iter().map(|variant| key + bytes_of(variant)).sum();
+                let name = |name: &HeaderName| size_of::<HeaderName>() + name.as_str().len();
+                allocated(size_of::<Varies>()) + keys + varies.by.names.iter().map(name).sum::<usize>()
             }
-            Content::Alias(key) => key.as_bytes().len(),
+            Content::Alias(key) => allocated(size_of::<CacheKey>()) + bytes_of(key),
         };
-        // As if all were made, for they may be at any time.
-        let of_key = self.key.namespace_len() + 2;
-        let fences = size_of_val(&*self.fences.beyond) * 2 + of_key * size_of::<FenceId>();
-        size_of::<Self>() + key + fences + content
+        // As if all its fences were made, for they may be at any time.
+        let all = (self.key.namespace_len() + 2) * size_of::<FenceId>() + size_of_val(&*self.fences.beyond);
+        let fences = allocated(size_of_val(&*self.fences.beyond)) + allocated(all);
+        allocated(COUNTERS + size_of::<Self>()) + bytes_of(&self.key) + fences + content
     }
 
     pub(crate) fn response(&self) -> Option<&Arc<StoredResponse>> {

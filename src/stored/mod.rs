@@ -2,4 +2,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod entry;
+pub(crate) mod lines;
+pub(crate) mod pattern;
 pub(crate) mod response;
+pub(crate) mod weight;

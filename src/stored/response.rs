@@ -1,5 +1,6 @@
 //! A stored response: status, fields and body, ready to be sent again.
 
+use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -8,6 +9,8 @@ use actix_web::web::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::stored::lines::Lines;
+use crate::stored::weight::{COUNTERS, allocated};
 
 /// A whole response as it is kept; never changed once stored.
 ///
@@ -23,9 +26,9 @@ use crate::clock::Timestamp;
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredResponse {
     pub(crate) status: StatusCode,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Lines,
     pub(crate) body: Bytes,
-    pub(crate) freshness: Freshness,
+    pub(crate) freshness: PackedFreshness,
 }
 
 /// What is known of a stored response's age and of who may be served with it; all read once, when it was stored.
@@ -52,17 +55,104 @@ pub(crate) struct Freshness {
     pub(crate) last_modified: Option<i64>,
 }
 
+/// [`Freshness`] as it is kept, in two thirds of the room: its spans are shorter than a century.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct PackedFreshness {
+    received: Timestamp,
+    initial_age: Span,
+    lifetime: Span,
+    while_revalidate: Span,
+    if_error: Span,
+    took_ms: u32,
+    pub(crate) must_revalidate: bool,
+    pub(crate) for_authorized: bool,
+    pub(crate) for_cookies: bool,
+    pub(crate) last_modified: Option<i64>,
+}
+
+/// Seconds and nanoseconds.
+#[derive(Clone, Copy, PartialEq)]
+struct Span(u32, u32);
+
+impl Span {
+    fn of(span: Duration) -> Self {
+        u32::try_from(span.as_secs()).map_or(Self(u32::MAX, 0), |seconds| Self(seconds, span.subsec_nanos()))
+    }
+
+    #[inline]
+    fn get(self) -> Duration {
+        Duration::new(u64::from(self.0), self.1)
+    }
+}
+
+impl PackedFreshness {
+    #[inline]
+    pub(crate) fn initial_age(&self) -> Duration {
+        self.initial_age.get()
+    }
+
+    #[inline]
+    pub(crate) fn lifetime(&self) -> Duration {
+        self.lifetime.get()
+    }
+
+    /// All of it. A hit needs little, and asks for that.
+    pub(crate) fn get(&self) -> Freshness {
+        Freshness {
+            received: self.received,
+            initial_age: self.initial_age.get(),
+            lifetime: self.lifetime.get(),
+            while_revalidate: self.while_revalidate.get(),
+            if_error: self.if_error.get(),
+            must_revalidate: self.must_revalidate,
+            for_authorized: self.for_authorized,
+            for_cookies: self.for_cookies,
+            took_ms: self.took_ms,
+            last_modified: self.last_modified,
+        }
+    }
+}
+
+impl From<Freshness> for PackedFreshness {
+    fn from(known: Freshness) -> Self {
+        Self {
+            received: known.received,
+            initial_age: Span::of(known.initial_age),
+            lifetime: Span::of(known.lifetime),
+            while_revalidate: Span::of(known.while_revalidate),
+            if_error: Span::of(known.if_error),
+            took_ms: known.took_ms,
+            must_revalidate: known.must_revalidate,
+            for_authorized: known.for_authorized,
+            for_cookies: known.for_cookies,
+            last_modified: known.last_modified,
+        }
+    }
+}
+
+impl Default for PackedFreshness {
+    fn default() -> Self {
+        Freshness::default().into()
+    }
+}
+
+impl fmt::Debug for PackedFreshness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 impl StoredResponse {
     /// A response to be stored by hand, without fields.
     #[must_use]
     pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), freshness: Freshness::default() }
+        Self { status, headers: Vec::new().into(), body: body.into(), freshness: PackedFreshness::default() }
     }
 
     /// Adds a field line after those that are there.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.headers.edit().push((name, value));
         self
     }
 
@@ -74,7 +164,7 @@ impl StoredResponse {
 
     /// The fields, repeats included, in the order they are sent.
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.headers.iter().map(|(name, value)| (name, value))
+        self.headers.iter()
     }
 
     /// The first value of a field; `name` in lower case.
@@ -100,14 +190,17 @@ impl StoredResponse {
 
     /// `current_age` of RFC 9111 section 4.2.3.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
-        self.freshness.initial_age.saturating_add(now.since(self.freshness.received))
+        self.freshness.initial_age().saturating_add(now.since(self.freshness.received))
     }
 
-    /// Bytes this response occupies, its share of the allocator's overhead included.
+    /// Bytes this response occupies.
     pub(crate) fn weight(&self) -> usize {
-        let line = size_of::<(HeaderName, HeaderValue)>();
-        let fields: usize =
-            self.headers.iter().map(|(name, value)| line + name.as_str().len() + value.len()).sum();
-        size_of::<Self>() + fields + self.body.len()
+        /// What `Bytes` counts its references in.
+        const SHARED: usize = 3 * size_of::<usize>();
+        let buffer = self.headers.own_len() + self.body.len();
+        allocated(COUNTERS + size_of::<Self>())
+            + self.headers.weight()
+            + allocated(buffer)
+            + allocated(SHARED)
     }
 }

@@ -14,7 +14,7 @@ pub(crate) enum News {
 
 /// What to tell of an entry that takes another one's place: itself without its content, in the frame that entries have.
 pub(crate) fn replaced(entry: &Entry, writer: FenceId) -> Result<Vec<u8>, StorageError> {
-    let content = Content::Alias(entry.key().clone());
+    let content = Content::Alias(Box::new(entry.key().clone()));
     let told = Entry {
         key: entry.key().clone(),
         stamp: entry.stamp(),

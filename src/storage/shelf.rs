@@ -1,0 +1,287 @@
+//! The entries of a storage in memory, each where its hash says, and what makes one of them invalid.
+
+use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock};
+
+use mini_moka::sync::{Cache, ConcurrentCacheExt};
+
+use crate::fence::{Fence, FenceId, Stamp};
+use crate::key::{CacheKey, KeyIsHash};
+use crate::storage::deadlines::{Deadline, Deadlines};
+use crate::storage::fences::{Fences, Raised};
+use crate::stored::entry::Entry;
+
+/// What the clones of a storage share.
+pub(crate) struct Shelf {
+    /// Tells this storage's entries from another's, and from those it has forgotten, in the tables of the workers.
+    id: AtomicUsize,
+    capacity: u64,
+    entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
+    /// One putter at a time for each key: "the older fill does not win" is a read and a write.
+    putters: [Mutex<()>; 16],
+    fences: RwLock<Fences>,
+    /// The fence clock: moved on by each raise, after its fences are in place.
+    clock: AtomicU64,
+    deadlines: Arc<Deadlines>,
+    /// Done when something has been put that will have to be swept out.
+    pub(crate) swept: Once,
+}
+
+/// An entry in its place.
+pub(crate) struct Slot {
+    pub(crate) entry: Arc<Entry>,
+    /// The storage that it is in; none once it is replaced or removed, for the workers' own tables may still know it.
+    storage: AtomicUsize,
+    /// The time after which a fence drops it: its stamp, or a later one at which another storage found it valid.
+    since: Stamp,
+    /// The fence clock at which this entry was last found valid: while it stands, no fence can concern it.
+    valid_at: AtomicU64,
+}
+
+/// No storage has this number.
+const NOWHERE: usize = 0;
+
+fn next_id() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(NOWHERE + 1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What an entry costs beside itself, as measured: mini-moka's map, queue and counters, its place here, its deadline.
+const OVERHEAD: usize = 340;
+
+impl Shelf {
+    pub(crate) fn new(capacity: u64) -> Self {
+        let entries = Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_, slot: &Arc<Slot>| u32::try_from(cost(&slot.entry)).unwrap_or(u32::MAX))
+            .build_with_hasher(BuildHasherDefault::default());
+        Self {
+            id: next_id().into(),
+            capacity,
+            entries,
+            putters: Default::default(),
+            fences: RwLock::default(),
+            clock: AtomicU64::new(0),
+            deadlines: Arc::default(),
+            swept: Once::new(),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    pub(crate) fn deadlines(&self) -> &Arc<Deadlines> {
+        &self.deadlines
+    }
+
+    /// The fence clock. Whoever looks an entry up reads it before: what is raised from then on is after the lookup.
+    #[inline]
+    pub(crate) fn now(&self) -> Stamp {
+        Stamp(self.clock.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: &CacheKey) -> Option<Arc<Slot>> {
+        self.entries.get(&key.hash64()).filter(|slot| slot.is(key, self))
+    }
+
+    /// Entries and bytes, after all that is under way has been done.
+    pub(crate) fn sums(&self) -> (u64, u64) {
+        self.settle();
+        (self.entries.entry_count(), self.entries.weighted_size())
+    }
+
+    /// Entries, more or less.
+    pub(crate) fn count(&self) -> usize {
+        usize::try_from(self.entries.entry_count()).unwrap_or(usize::MAX)
+    }
+
+    /// Keeps an entry that no fence raised until `since` drops.
+    pub(crate) fn keep(&self, entry: Arc<Entry>, since: Stamp) {
+        if !self.is_valid_since(since, &entry) {
+            return;
+        }
+        let hash = entry.key().hash64();
+        let deadline = Deadline { until: entry.keep_until(), hash };
+        let putter = self.putter(hash);
+        let held = self.entries.get(&hash);
+        if held.as_ref().is_some_and(|slot| slot.is_newer_than(&entry)) {
+            return;
+        }
+        let fits = cost(&entry) as u64 <= self.capacity;
+        if fits {
+            self.entries.insert(hash, Arc::new(Slot::new(entry, since, self.id.load(Ordering::Relaxed))));
+        } else if held.as_ref().is_some_and(|slot| slot.entry.key() == entry.key()) {
+            // Too large to take the place of the older one, which is not what was put last.
+            self.entries.invalidate(&hash);
+        } else {
+            return;
+        }
+        if let Some(replaced) = &held {
+            replaced.storage.store(NOWHERE, Ordering::Release);
+        }
+        self.settle();
+        drop(putter);
+        if fits {
+            self.deadlines.tell(deadline);
+        }
+    }
+
+    /// Forgets the entry of a key, if it is the one meant.
+    pub(crate) fn forget_if(&self, key: &CacheKey, is_it: impl FnOnce(&Entry) -> bool) -> bool {
+        let hash = key.hash64();
+        let putter = self.putter(hash);
+        let held = self.entries.get(&hash).filter(|slot| slot.is(key, self) && is_it(&slot.entry));
+        if let Some(held) = &held {
+            self.let_go(hash, held);
+        }
+        drop(putter);
+        held.is_some()
+    }
+
+    /// Lets go of the entry whose deadline this is; if there is another in its place, gives the deadline of that one.
+    pub(crate) fn sweep(&self, due: Deadline) -> Option<Deadline> {
+        let hash = due.hash;
+        let putter = self.putter(hash);
+        let held = self.entries.get(&hash)?;
+        let until = held.entry.keep_until();
+        if until != due.until {
+            return Some(Deadline { until, hash });
+        }
+        self.let_go(hash, &held);
+        // First the lock: to free a large body takes a while.
+        drop(putter);
+        None
+    }
+
+    /// Lets go of the entry at a hash if it was forgotten with all others, or a fence drops it.
+    pub(crate) fn sweep_invalid(&self, hash: u64) {
+        let putter = self.putter(hash);
+        let Some(held) = self.entries.get(&hash) else { return };
+        let is_ours = held.storage.load(Ordering::Relaxed) == self.id.load(Ordering::Relaxed);
+        if !is_ours || !self.is_valid(&held, self.now()) {
+            self.let_go(hash, &held);
+        }
+        drop(putter);
+    }
+
+    /// Whether there is an entry at a hash; not counted as a use of it.
+    pub(crate) fn has(&self, hash: u64) -> bool {
+        self.entries.contains_key(&hash)
+    }
+
+    /// Forgets everything: at once for whoever asks, and its bytes a little later.
+    #[cfg(feature = "redis")]
+    pub(crate) fn forget_all(&self) {
+        self.id.store(next_id(), Ordering::Relaxed);
+        self.deadlines.clear();
+    }
+
+    /// Called under the key's lock. Whoever calls it holds the slot, so that a large body is not freed under a lock.
+    fn let_go(&self, hash: u64, held: &Slot) {
+        held.storage.store(NOWHERE, Ordering::Release);
+        self.entries.invalidate(&hash);
+        self.settle();
+    }
+
+    /// Lets mini-moka do now what it would queue, still under the key's lock.
+    ///
+    /// Left in its queue, a second write of one key makes it count entries that it no longer holds, for good; it
+    /// evicts late, in maintenance that readers may never trigger; and where the queue is full, `insert` sleeps.
+    fn settle(&self) {
+        self.entries.sync();
+    }
+
+    /// Frees the room of an entry that a fence dropped: it was popular, and would keep out what comes now.
+    pub(crate) fn bury(&self, hash: u64, dead: &Arc<Slot>) {
+        // Runs for readers, who do not wait: where somebody is writing, a later reader does it.
+        if let Ok(_putter) = self.putter_lock(hash).try_lock()
+            && self.entries.get(&hash).is_some_and(|slot| Arc::ptr_eq(&slot, dead))
+        {
+            self.entries.invalidate(&hash);
+            self.settle();
+        }
+    }
+
+    /// Whether no fence drops an entry that was looked up at this time of the fence clock, or later.
+    #[inline]
+    pub(crate) fn is_valid(&self, slot: &Slot, Stamp(clock): Stamp) -> bool {
+        if slot.valid_at.load(Ordering::Relaxed) == clock {
+            return true;
+        }
+        let valid = self.is_current(slot.since, slot.entry.fences());
+        if valid {
+            slot.valid_at.store(clock, Ordering::Relaxed);
+        }
+        valid
+    }
+
+    /// Whether an entry with this stamp is valid; its fences are not asked for while nothing was raised since.
+    fn is_valid_since(&self, since: Stamp, entry: &Entry) -> bool {
+        self.now() == since || self.is_current(since, entry.fences())
+    }
+
+    pub(crate) fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> bool {
+        let table = self.fences.read().unwrap_or_else(PoisonError::into_inner);
+        let before = |id: &FenceId| table.raised.get(id).is_none_or(|raised| raised.at <= stamp.0);
+        before(&FenceId::ALL) && fences.iter().all(before)
+    }
+
+    /// Raises fences at the next time of the clock, or at one that another storage has raised them at.
+    pub(crate) fn raise(&self, fences: &[Fence], elsewhere: Option<Stamp>) {
+        let mut table = self.fences.write().unwrap_or_else(PoisonError::into_inner);
+        let next = self.clock.load(Ordering::Relaxed) + 1;
+        let at = elsewhere.map_or(next, |at| at.0);
+        for fence in fences {
+            let raised = table.raised.entry(fence.id).or_insert(Raised { at, within: fence.within });
+            // News from elsewhere come in any order.
+            raised.at = raised.at.max(at);
+        }
+        table.fold();
+        // Only now: a reader who sees the new time must find the fences in the table.
+        self.clock.store(next, Ordering::Release);
+        drop(table);
+        if fences.iter().any(|fence| fence.id == FenceId::ALL) {
+            self.deadlines.clear();
+        }
+    }
+
+    fn putter(&self, hash: u64) -> MutexGuard<'_, ()> {
+        self.putter_lock(hash).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn putter_lock(&self, hash: u64) -> &Mutex<()> {
+        let [first, ..] = &self.putters;
+        let lock = usize::try_from(hash % self.putters.len() as u64).ok().and_then(|at| self.putters.get(at));
+        lock.unwrap_or(first)
+    }
+}
+
+impl Slot {
+    fn new(entry: Arc<Entry>, since: Stamp, storage: usize) -> Self {
+        Self { entry, storage: storage.into(), since, valid_at: AtomicU64::new(since.0) }
+    }
+
+    /// Whether this is the live entry of a key in a storage.
+    #[inline]
+    pub(crate) fn is(&self, key: &CacheKey, shelf: &Shelf) -> bool {
+        self.storage.load(Ordering::Acquire) == shelf.id.load(Ordering::Relaxed) && self.entry.key() == key
+    }
+
+    fn is_newer_than(&self, entry: &Entry) -> bool {
+        self.entry.key() == entry.key()
+            && (self.entry.stamp(), self.entry.began()) > (entry.stamp(), entry.began())
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        self.deadlines.close();
+    }
+}
+
+fn cost(entry: &Entry) -> usize {
+    entry.weight() + OVERHEAD
+}

@@ -1,0 +1,29 @@
+//! `docs/BENCHMARKS.md` and its plot.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use crate::plot;
+use crate::table::Table;
+use crate::versions;
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+/// What stands around the figures.
+const TEXT: &str = include_str!("report.md");
+
+pub fn write(table: &Table, rounds: usize) -> Result<(), Box<dyn Error>> {
+    let docs = Path::new(DOCS);
+    fs::create_dir_all(docs)?;
+    plot::draw(&docs.join("benchmarks.svg"), table)?;
+    let text = TEXT
+        .replace("{date}", &versions::date())
+        .replace("{commit}", &versions::commit())
+        .replace("{machine}", &versions::machine())
+        .replace("{packages}", &versions::packages())
+        .replace("{programs}", &versions::programs())
+        .replace("{rounds}", &rounds.to_string())
+        .replace("{table}", table.show().trim_end());
+    fs::write(docs.join("BENCHMARKS.md"), text)?;
+    Ok(())
+}

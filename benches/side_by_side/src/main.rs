@@ -1,4 +1,5 @@
 //! actix-fast-cache beside other caches, measured in one run: `benches/side_by_side/run`.
+#![allow(clippy::disallowed_methods)] // it measures
 
 mod client;
 mod contestant;
@@ -30,8 +31,8 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     measure: Vec<Measure>,
     /// Rounds of load
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Write docs/BENCHMARKS.md and docs/benchmarks.svg
     #[arg(long, conflicts_with_all = ["only", "measure"])]
     write: bool,
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> std::io::Result<()> {
+    let load = versions::load();
     let mut field = Field::new()?;
     let mut table = Table::default();
     // b comes first: the others are compared with it.
@@ -69,7 +71,8 @@ fn run(arguments: &Arguments) -> std::io::Result<()> {
     }
     println!("{}", table.show());
     if arguments.write {
-        report::write(&table, arguments.rounds).map_err(|error| std::io::Error::other(error.to_string()))?;
+        report::write(&table, arguments.rounds, &load)
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
     }
     Ok(())
 }

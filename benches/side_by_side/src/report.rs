@@ -12,7 +12,7 @@ const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 /// What stands around the figures.
 const TEXT: &str = include_str!("report.md");
 
-pub fn write(table: &Table, rounds: usize) -> Result<(), Box<dyn Error>> {
+pub fn write(table: &Table, rounds: u32, load: &str) -> Result<(), Box<dyn Error>> {
     let docs = Path::new(DOCS);
     fs::create_dir_all(docs)?;
     plot::draw(&docs.join("benchmarks.svg"), table)?;
@@ -22,6 +22,7 @@ pub fn write(table: &Table, rounds: usize) -> Result<(), Box<dyn Error>> {
         .replace("{machine}", &versions::machine())
         .replace("{packages}", &versions::packages())
         .replace("{programs}", &versions::programs())
+        .replace("{load}", load)
         .replace("{rounds}", &rounds.to_string())
         .replace("{table}", table.show().trim_end());
     fs::write(docs.join("BENCHMARKS.md"), text)?;

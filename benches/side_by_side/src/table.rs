@@ -120,9 +120,13 @@ impl Figure {
     pub fn spread(numbers: impl IntoIterator<Item = f64>) -> Self {
         let mut numbers: Vec<f64> = numbers.into_iter().collect();
         numbers.sort_by(f64::total_cmp);
-        let quartile =
-            |quarter| numbers.get(numbers.len().saturating_sub(1) * quarter / 4).copied().unwrap_or(f64::NAN);
-        Self { middle: quartile(2), quartiles: Some((quartile(1), quartile(3))) }
+        // Between two numbers, in proportion.
+        let quartile = |quarter: f64| {
+            let place = numbers.len().saturating_sub(1) as f64 * quarter / 4.0;
+            let at = |place: f64| numbers.get(place as usize).copied().unwrap_or(f64::NAN);
+            at(place.floor()) + (at(place.ceil()) - at(place.floor())) * place.fract()
+        };
+        Self { middle: quartile(2.0), quartiles: Some((quartile(1.0), quartile(3.0))) }
     }
 }
 

@@ -64,6 +64,12 @@ pub fn machine() -> String {
     )
 }
 
+/// What the machine does beside.
+pub fn load() -> String {
+    let told = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    told.split(' ').take(3).collect::<Vec<_>>().join(", ")
+}
+
 /// Some programs tell their versions on standard error.
 fn first_line(command: &[&str]) -> String {
     let Some((program, arguments)) = command.split_first() else { return String::new() };

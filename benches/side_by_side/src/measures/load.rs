@@ -9,7 +9,7 @@ use crate::contestant::{Contestant, Field, Running};
 use crate::pages::SMALL;
 use crate::table::{Column, Figure, Table};
 
-const CONNECTIONS: u32 = 32;
+const CONNECTIONS: u32 = 64;
 
 struct Slice {
     rate: f64,
@@ -24,12 +24,7 @@ impl Slice {
     }
 }
 
-pub fn measure(
-    field: &mut Field,
-    contestants: &[Contestant],
-    rounds: usize,
-    table: &mut Table,
-) -> Outcome<()> {
+pub fn measure(field: &mut Field, contestants: &[Contestant], rounds: u32, table: &mut Table) -> Outcome<()> {
     let mut servers = Vec::new();
     for contestant in contestants {
         let started = field.start(*contestant).map_err(Into::into).and_then(|server| {

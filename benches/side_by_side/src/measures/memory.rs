@@ -1,7 +1,7 @@
 //! What an entry takes beside its body of 1 KiB, of 100,000.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Outcome, handler_runs};
 use crate::client::Client;
@@ -11,6 +11,7 @@ use crate::table::{Column, Figure, Table};
 
 const ENTRIES: usize = 100_000;
 const WARM_UP: usize = 200;
+const PATIENCE: Duration = Duration::from_secs(60);
 /// One in this many is asked for again, to see that it was kept.
 const LOOKED_AT: usize = 100;
 
@@ -20,8 +21,11 @@ pub fn measure(field: &mut Field, contestant: Contestant, table: &mut Table) -> 
     for number in 0..WARM_UP {
         client.get(&entry_path(number))?;
     }
-    let before = server.process.memory()?;
+    let (before, begin) = (server.process.memory()?, Instant::now());
     for number in WARM_UP..WARM_UP + ENTRIES {
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("{} entries took longer than {PATIENCE:?}", number - WARM_UP).into());
+        }
         client.get(&entry_path(number))?;
     }
     sleep(Duration::from_secs(1));

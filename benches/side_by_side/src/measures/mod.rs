@@ -35,7 +35,7 @@ pub enum Measure {
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 impl Measure {
-    pub fn run(self, field: &mut Field, contestants: &[Contestant], rounds: usize, table: &mut Table) {
+    pub fn run(self, field: &mut Field, contestants: &[Contestant], rounds: u32, table: &mut Table) {
         match self {
             Self::Load => {
                 if let Err(error) = load::measure(field, contestants, rounds, table) {

@@ -24,7 +24,10 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub fn draw(path: &Path, table: &Table) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let area = area.titled("A hit of 100 bytes, beside the bare actix-web handler", ("sans-serif", 24))?;
+    let area = area.margin(10, 0, 0, 0).titled(
+        "A hit of 100 bytes, beside the bare actix-web handler; black: quartiles",
+        ("sans-serif", 24),
+    )?;
     for ((column, title), area) in PANELS.iter().zip(area.split_evenly((PANELS.len(), 1))) {
         panel(&area, *column, title, table)?;
     }
@@ -47,7 +50,7 @@ fn panel(area: &Area<'_>, column: Column, title: &str, table: &Table) -> Result<
         .margin_right(24)
         .x_label_area_size(44)
         .y_label_area_size(210)
-        .build_cartesian_2d(0.0..most * 1.18, (0..contestants.len()).into_segmented())?;
+        .build_cartesian_2d(0.0..most * 1.3, (0..contestants.len().saturating_sub(1)).into_segmented())?;
     let label = |segment: &SegmentValue<usize>| match segment {
         SegmentValue::CenterOf(row) => {
             contestants.get(*row).map_or("", |contestant| contestant.label()).to_owned()
@@ -58,6 +61,7 @@ fn panel(area: &Area<'_>, column: Column, title: &str, table: &Table) -> Result<
         .configure_mesh()
         .disable_y_mesh()
         .x_labels(10)
+        .max_light_lines(1)
         .y_labels(contestants.len())
         .x_desc("times the bare handler")
         .axis_desc_style(("sans-serif", 14))
@@ -67,11 +71,11 @@ fn panel(area: &Area<'_>, column: Column, title: &str, table: &Table) -> Result<
         .draw()?;
     for (row, contestant) in contestants.iter().enumerate() {
         let middle = SegmentValue::CenterOf(row);
-        let text = |at: f64, text: String| {
-            EmptyElement::at((at, middle.clone())) + Text::new(text, (8, -7), ("sans-serif", 14))
+        let told = |text: String| {
+            EmptyElement::at((most * 1.03, middle.clone())) + Text::new(text, (0, -7), ("sans-serif", 14))
         };
         let Some(figure) = figure(*contestant) else {
-            chart.draw_series([text(0.0, "not measured".to_owned())])?;
+            chart.draw_series([told("not measured".to_owned())])?;
             continue;
         };
         let color = match contestant {
@@ -79,19 +83,18 @@ fn panel(area: &Area<'_>, column: Column, title: &str, table: &Table) -> Result<
             _ if contestant.is_ours() => OURS,
             _ => OTHERS,
         };
-        let (bottom, top) = (SegmentValue::Exact(row), SegmentValue::Exact(row + 1));
-        let mut bar = Rectangle::new([(0.0, bottom), (figure.middle, top)], color.filled());
+        let top =
+            if row + 1 == contestants.len() { SegmentValue::Last } else { SegmentValue::Exact(row + 1) };
+        let mut bar = Rectangle::new([(0.0, SegmentValue::Exact(row)), (figure.middle, top)], color.filled());
         bar.set_margin(4, 4, 0, 0);
         chart.draw_series([bar])?;
-        let mut end = figure.middle;
         if let Some((low, high)) = figure.quartiles {
             let spread = [(low, middle.clone()), (high, middle.clone())];
             chart.draw_series([PathElement::new(spread, BLACK.stroke_width(2))])?;
-            end = end.max(high);
         }
-        chart.draw_series([text(end, format!("{:.2}", figure.middle))])?;
+        chart.draw_series([told(column.show(figure))])?;
     }
-    let one = [(1.0, SegmentValue::Exact(0)), (1.0, SegmentValue::Exact(contestants.len()))];
+    let one = [(1.0, SegmentValue::Exact(0)), (1.0, SegmentValue::Last)];
     chart.draw_series([PathElement::new(one, BLACK.mix(0.6).stroke_width(1))])?;
     Ok(())
 }

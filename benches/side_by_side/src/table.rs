@@ -99,7 +99,7 @@ impl Column {
         format!("{sign} {mark:.*}", self.decimals())
     }
 
-    fn show(self, figure: Figure) -> String {
+    pub fn show(self, figure: Figure) -> String {
         let decimals = self.decimals();
         match figure.quartiles {
             Some((low, high)) => format!("{:.decimals$} ({low:.decimals$}-{high:.decimals$})", figure.middle),

@@ -34,7 +34,7 @@ pub fn packages() -> String {
 }
 
 pub fn programs() -> String {
-    PROGRAMS.map(|command| first_line(command)).join("; ")
+    PROGRAMS.map(first_line).join("; ")
 }
 
 /// The commit measured, with a mark where files differ from it.
@@ -56,12 +56,10 @@ pub fn machine() -> String {
     let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let system =
         system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("?").trim_matches('"');
-    format!(
-        "{} x {}, Linux {}, {system}",
-        models.len(),
-        models.first().unwrap_or(&"?"),
-        first_line(&["uname", "-r"])
-    )
+    let kernel = first_line(&["uname", "-r"]);
+    // Without what a distribution or a host adds.
+    let kernel = kernel.split('-').next().unwrap_or_default();
+    format!("{} x {}, Linux {kernel}, {system}", models.len(), models.first().unwrap_or(&"?"))
 }
 
 /// What the machine does beside.
@@ -79,5 +77,6 @@ fn first_line(command: &[&str]) -> String {
     let told = [output.stdout, output.stderr].concat();
     let told = String::from_utf8_lossy(&told);
     let line = told.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    line.split(" Copyright").next().unwrap_or_default().trim().to_owned()
+    let line = line.split(" Copyright").next().unwrap_or_default().trim();
+    line.trim_start_matches("nginx version: ").to_owned()
 }

@@ -10,6 +10,8 @@ use crate::pages::SMALL;
 use crate::table::{Column, Figure, Table};
 
 const CONNECTIONS: u32 = 64;
+/// With b less busy than this the server is not what limits the requests.
+const SATURATED: f64 = 0.8;
 
 struct Slice {
     rate: f64,
@@ -72,6 +74,12 @@ pub fn measure(field: &mut Field, contestants: &[Contestant], rounds: u32, table
         "b answers {rate:.0} requests/s, {cpu:.1} us of CPU each; its processor is busy {:.0} % of the time",
         busy * 100.0
     ));
+    if busy < SATURATED {
+        table.notes.push(
+            "**other work on the machine, or the client, set the pace in this run: requests/s say little, and CPU is to be read with its spread**"
+                .to_owned(),
+        );
+    }
     Ok(())
 }
 

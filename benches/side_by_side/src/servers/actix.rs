@@ -95,7 +95,7 @@ async fn declare_length(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let mut answer = next.call(request).await?;
-    let is_stored = !answer.headers().get(CACHE_CONTROL).is_some_and(|value| value == "no-store");
+    let is_stored = answer.headers().get(CACHE_CONTROL).is_none_or(|value| value != "no-store");
     if let (true, BodySize::Sized(length)) = (is_stored, answer.response().body().size()) {
         answer.headers_mut().insert(CONTENT_LENGTH, length.into());
     }

@@ -59,9 +59,8 @@ fn panel(area: &Area<'_>, column: Column, title: &str, table: &Table) -> Result<
     };
     chart
         .configure_mesh()
-        .disable_y_mesh()
+        .disable_mesh()
         .x_labels(10)
-        .max_light_lines(1)
         .y_labels(contestants.len())
         .x_desc("times the bare handler")
         .axis_desc_style(("sans-serif", 14))

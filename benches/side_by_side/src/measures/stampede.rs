@@ -9,7 +9,7 @@ use crate::pages::slow_path;
 use crate::table::{Column, Figure, Table};
 
 const CLIENTS: usize = 200;
-const SAMPLES: usize = 5;
+const SAMPLES: usize = 7;
 
 struct Stampede {
     slowest: Duration,
@@ -18,18 +18,20 @@ struct Stampede {
 
 pub fn measure(field: &mut Field, contestant: Contestant, table: &mut Table) -> Outcome<()> {
     let (bare, server) = (field.start(Contestant::B)?, field.start(contestant)?);
-    let (mut most_runs, mut added) = (0, Vec::new());
+    let (mut most_runs, mut fastest) = (0, [Duration::MAX; 2]);
     // The first one is for warming up.
     for number in 0..=SAMPLES {
         let path = slow_path(number);
         let (bare, cached) = (stampede(&bare, &path)?, stampede(&server, &path)?);
+        eprintln!("  slowest from b {:?}, from it {:?}, {} runs", bare.slowest, cached.slowest, cached.runs);
         if number > 0 {
             most_runs = most_runs.max(cached.runs);
-            added.push((cached.slowest.as_secs_f64() - bare.slowest.as_secs_f64()) * 1e3);
+            fastest = [fastest[0].min(bare.slowest), fastest[1].min(cached.slowest)];
         }
     }
     table.set(contestant, Column::StampedeRuns, Figure::one(most_runs as f64));
-    table.set(contestant, Column::StampedeSlowest, Figure::median(added));
+    let [bare, cached] = fastest.map(|slowest| slowest.as_secs_f64() * 1e3);
+    table.set(contestant, Column::StampedeSlowest, Figure::one(cached - bare));
     Ok(())
 }
 

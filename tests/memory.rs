@@ -459,3 +459,40 @@ async fn what_is_told_of_entries_and_bytes_is_true_whatever_becomes_of_them() {
         .await;
     }
 }
+
+/// A worker has copies of what it serves all the time.
+#[tokio::test]
+async fn what_is_served_all_the_time_changes_and_goes_as_soon_as_the_rest() {
+    let handle = CacheConfig::builder(MemoryStorage::new()).build().unwrap().handle();
+    let hour = Duration::from_secs(3600);
+    let served = async || {
+        let mut last = None;
+        for _ in 0..500 {
+            let found = handle.get("k").await.unwrap().map(|response| response.body().clone());
+            assert!(last.is_none_or(|last| last == found));
+            last = Some(found);
+        }
+        last.unwrap()
+    };
+    set(&handle, "k", "one", hour).await;
+    assert_eq!(served().await.as_deref(), Some(&b"one"[..]));
+    set(&handle, "k", "two", hour).await;
+    assert_eq!(served().await.as_deref(), Some(&b"two"[..]));
+    for invalidation in 0..3 {
+        set(&handle, "k", "new", hour).await;
+        assert_eq!(served().await.as_deref(), Some(&b"new"[..]));
+        let elsewhere = handle.clone();
+        // Another worker does it, whose copies these are not.
+        let done = std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async {
+                match invalidation {
+                    0 => elsewhere.invalidate("k").await.map(drop),
+                    1 => elsewhere.invalidate_namespace().await,
+                    _ => elsewhere.clear().await,
+                }
+            })
+        });
+        done.join().unwrap().unwrap();
+        assert_eq!(served().await, None);
+    }
+}

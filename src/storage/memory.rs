@@ -7,7 +7,7 @@ use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
 use crate::storage::interface::{Lookup, Storage};
-use crate::storage::near::NearTable;
+use crate::storage::near::{NearTable, Nearby};
 use crate::storage::shelf::{Shelf, Slot};
 use crate::storage::sweeper;
 use crate::stored::entry::Entry;
@@ -17,6 +17,8 @@ use crate::stored::entry::Entry;
 /// Holds 64 MiB unless told otherwise, counted by what entries really occupy. What is asked for often stays; a new
 /// entry may be refused while more popular ones fill the room. What is past [`Entry::keep_until`] is let go of within
 /// a second or so, whether anybody asks or not, by a thread that starts with the first entry and ends with the storage.
+///
+/// Beside that each worker thread has copies of up to 16 entries of up to 32 KiB that it serves all the time.
 ///
 /// ```
 /// use actix_fast_cache::{CacheConfig, MemoryStorage};
@@ -29,7 +31,7 @@ use crate::stored::entry::Entry;
 pub struct MemoryStorage(Arc<Shelf>);
 
 thread_local! {
-    static NEAR: NearTable<Slot> = const { NearTable::new() };
+    static NEAR: NearTable<Slot, Arc<Entry>> = const { NearTable::new() };
 }
 
 /// What a [`MemoryStorage`] holds.
@@ -42,6 +44,9 @@ pub struct MemoryStats {
 }
 
 const DEFAULT_CAPACITY: u64 = 64 << 20;
+/// Larger bodies take so long to be sent that nobody feels who else counts their references.
+const LARGEST_COPY: usize = 32 << 10;
+
 impl MemoryStorage {
     /// A storage of 64 MiB.
     #[must_use]
@@ -69,18 +74,28 @@ impl MemoryStorage {
         let shelf = &*self.0;
         let stamp = shelf.now();
         let hash = key.hash64();
-        let near = NEAR.with(|near| near.get(hash, |slot| slot.is(key, shelf)));
-        let held = near.or_else(|| {
-            let slot = shelf.get(key)?;
-            NEAR.with(|near| near.set(hash, &slot));
-            Some(slot)
-        });
-        let entry = held.and_then(|slot| {
-            if shelf.is_valid(&slot, stamp) {
-                return Some(Arc::clone(&slot.entry));
+        let near =
+            NEAR.with(|near| near.get(hash, |slot| slot.is(key, shelf), |slot| shelf.is_valid(slot, stamp)));
+        let (held, is_popular) = match near {
+            Some(Nearby::Copy(entry)) => return Lookup { entry: Some(entry), stamp },
+            Some(Nearby::Shared(slot, is_popular)) => (Some(slot), is_popular),
+            None => {
+                let slot = shelf.get(key);
+                if let Some(slot) = &slot {
+                    NEAR.with(|near| near.set(hash, slot));
+                }
+                (slot, false)
             }
-            shelf.bury(hash, &slot);
-            None
+        };
+        let entry = held.and_then(|slot| {
+            if !shelf.is_valid(&slot, stamp) {
+                shelf.bury(hash, &slot);
+                return None;
+            }
+            if is_popular {
+                NEAR.with(|near| near.copy(hash, &slot, || slot.entry.copy(LARGEST_COPY).map(Arc::new)));
+            }
+            Some(Arc::clone(&slot.entry))
         });
         Lookup { entry, stamp }
     }

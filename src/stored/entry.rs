@@ -128,6 +128,12 @@ impl Entry {
         allocated(COUNTERS + size_of::<Self>()) + bytes_of(&self.key) + fences + content
     }
 
+    /// A response with nothing shared that is counted, if its body is not larger than that.
+    pub(crate) fn copy(&self, largest: usize) -> Option<Self> {
+        let response = self.response().filter(|response| response.body().len() <= largest)?;
+        Some(Self { content: Content::Response(Arc::new(response.copy())), ..self.clone() })
+    }
+
     pub(crate) fn response(&self) -> Option<&Arc<StoredResponse>> {
         match &self.content {
             Content::Response(response) => Some(response),

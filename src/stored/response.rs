@@ -167,6 +167,13 @@ impl StoredResponse {
         self.headers.iter()
     }
 
+    /// The same response in buffers of its own.
+    pub(crate) fn copy(&self) -> Self {
+        let lines = self.headers().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let (headers, body) = Lines::pack(lines, self.body.to_vec());
+        Self { headers, body, ..*self }
+    }
+
     /// The first value of a field; `name` in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&HeaderValue> {

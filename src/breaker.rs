@@ -24,11 +24,12 @@ pub(crate) struct Breaker {
 
 impl Breaker {
     /// Whether a call is to be made. Where all others are left out, one is let through as a probe.
-    pub(crate) fn admits(&self, now: Timestamp) -> bool {
+    pub(crate) fn admits(&self, now: impl FnOnce() -> Timestamp) -> bool {
         let opens_at = self.opens_at.load(Acquire);
         if opens_at == 0 {
             return true;
         }
+        let now = now();
         let next = millis(now.plus(PROBE_EVERY));
         // Of those who come when it is time, one takes the turn.
         millis(now) >= opens_at && self.opens_at.compare_exchange(opens_at, next, AcqRel, Relaxed).is_ok()
@@ -64,7 +65,7 @@ mod tests {
         for _ in 0..3 {
             for _ in 1..MOST_FAILURES {
                 breaker.failed(start);
-                assert!(breaker.admits(start));
+                assert!(breaker.admits(|| start));
             }
             breaker.succeeded();
         }
@@ -72,19 +73,20 @@ mod tests {
             breaker.failed(start);
         }
         assert!(
-            !breaker.admits(start) && !breaker.admits(start.plus(PROBE_EVERY - Duration::from_millis(1)))
+            !breaker.admits(|| start)
+                && !breaker.admits(|| start.plus(PROBE_EVERY - Duration::from_millis(1)))
         );
         let later = start.plus(PROBE_EVERY);
-        assert!(breaker.admits(later) && !breaker.admits(later));
+        assert!(breaker.admits(|| later) && !breaker.admits(|| later));
         // A probe that nobody hears of again is followed by another one.
         let later = later.plus(PROBE_EVERY);
-        assert!(breaker.admits(later));
+        assert!(breaker.admits(|| later));
         breaker.failed(later);
-        assert!(!breaker.admits(later));
+        assert!(!breaker.admits(|| later));
         let later = later.plus(PROBE_EVERY);
-        assert!(breaker.admits(later));
+        assert!(breaker.admits(|| later));
         breaker.succeeded();
-        assert!(breaker.admits(later) && breaker.admits(later));
+        assert!(breaker.admits(|| later) && breaker.admits(|| later));
     }
 
     #[test]
@@ -102,12 +104,12 @@ mod tests {
             // Past any race the storage is well.
             for n in 1..10 {
                 let now = start.plus(PROBE_EVERY * n);
-                if breaker.admits(now) {
+                if breaker.admits(|| now) {
                     breaker.succeeded();
                 }
             }
             let end = start.plus(PROBE_EVERY * 20);
-            assert!(breaker.admits(end) && breaker.admits(end), "half open for good");
+            assert!(breaker.admits(|| end) && breaker.admits(|| end), "half open for good");
         }
     }
 }

@@ -269,7 +269,7 @@ impl Engine {
         what: &'static str,
         operation: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
-        if !breaker.admits(self.clock.at()) {
+        if !breaker.admits(|| self.clock.at()) {
             self.trouble.left_alone.fetch_add(1, Relaxed);
             return Err(StorageError::new("the storage has failed, and is left alone for a moment"));
         }

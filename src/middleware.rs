@@ -18,7 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::config::CacheConfig;
 use crate::exchange::behind;
 use crate::exchange::body::CacheBody;
-use crate::exchange::course::{Leading, Start, exchange};
+use crate::exchange::course::{Leading, Start, exchange, look_and_answer};
 use crate::exchange::handler::{Exchanged, Layer};
 use crate::exchange::respond;
 use crate::exchange::telling::{Outcome, Told};
@@ -127,7 +127,7 @@ where
         // Before the lookup: what has ended by then, it has seen.
         let ended = scope.engine.flights.ended();
         let Some(lookup) = scope.engine.get_now(&asked.key) else {
-            return self.slow(req, Start::Planned(Plan::Use(asked)));
+            return self.look(req, asked);
         };
         // Nearly all hits are at the request's own key.
         if let Some(stored) = lookup.entry.as_deref().and_then(Entry::response)
@@ -136,7 +136,7 @@ where
             return self.hit(req, asked, stored, age);
         }
         let Some(found) = scope.engine.follow_now(lookup, req.headers()) else {
-            return self.slow(req, Start::Planned(Plan::Use(asked)));
+            return self.look(req, asked);
         };
         if let Some(stored) = found.stored()
             && let Reuse::Fresh { age } = asked.judge(stored, &scope.settings.rules, scope.engine.clock.at())
@@ -172,8 +172,18 @@ where
     fn slow(&self, req: ServiceRequest, start: Start) -> CacheFuture<B> {
         let leading = Rc::new(Cell::new(false));
         let exchange = exchange(Rc::clone(&self.layer), req, start, Rc::clone(&leading));
+        self.waiting(Box::pin(exchange), leading)
+    }
+
+    fn look(&self, req: ServiceRequest, asked: Asked) -> CacheFuture<B> {
+        let leading = Rc::new(Cell::new(false));
+        let looking = look_and_answer(Rc::clone(&self.layer), req, asked, Rc::clone(&leading));
+        self.waiting(Box::pin(looking), leading)
+    }
+
+    fn waiting(&self, exchange: LocalBoxFuture<'static, Exchanged<B>>, leading: Leading) -> CacheFuture<B> {
         let most = self.layer.scope.settings.coalescing.limits.leader;
-        CacheFuture(Kind::Slow(Some(Box::pin(exchange)), leading, most))
+        CacheFuture(Kind::Slow(Some(exchange), leading, most))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_service::Service;
 use actix_web::body::MessageBody;
@@ -41,6 +42,32 @@ pub(crate) enum Start {
 
 /// Says whether a flight hangs on this exchange: then it is finished even if its client leaves.
 pub(crate) type Leading = Rc<Cell<bool>>;
+
+/// Answers a request whose storage cannot be asked without waiting. What goes beyond a lookup has a box of its own: most
+/// find an answer, and would carry the state of all the rest.
+pub(crate) async fn look_and_answer<S, B>(
+    layer: Rc<Layer<S>>,
+    req: ServiceRequest,
+    asked: Asked,
+    leading: Leading,
+) -> Exchanged<B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let scope = &layer.scope;
+    if Slot::is_nested(req.request(), scope) {
+        return Box::pin(bypass(&layer, req, BypassReason::Nested)).await;
+    }
+    let ended = scope.engine.flights.ended();
+    let found = scope.engine.find(&asked.key, req.headers()).await;
+    if let Some(stored) = found.stored()
+        && let Reuse::Fresh { age } = judge(scope, &found, &asked, scope.engine.clock.at())
+    {
+        return Ok(hit_of_age(scope, req, &asked, stored, Outcome::Hit, age));
+    }
+    Box::pin(exchange(layer, req, Start::Found(asked, found, ended), leading)).await
+}
 
 /// Answers a request that has no fresh answer at hand.
 pub(crate) async fn exchange<S, B>(
@@ -268,9 +295,20 @@ fn hit<B>(
     stored: &StoredResponse,
     outcome: Outcome,
 ) -> ServiceResponse<CacheBody<B>> {
+    let age = stored.age(scope.engine.clock.at());
+    hit_of_age(scope, req, asked, stored, outcome, age)
+}
+
+fn hit_of_age<B>(
+    scope: &Scope,
+    req: ServiceRequest,
+    asked: &Asked,
+    stored: &StoredResponse,
+    outcome: Outcome,
+    age: Duration,
+) -> ServiceResponse<CacheBody<B>> {
     let conditions = asked.fields.conditional.then(|| req.headers());
     let answer = respond::answer(scope, req.method(), conditions, stored);
-    let age = stored.age(scope.engine.clock.at());
     let told = Told { outcome, key: Some(&asked.key) };
     respond::from_stored(scope, req.into_parts().0, stored, age, answer, told)
 }

@@ -20,6 +20,8 @@ use crate::storage::interface::Claimed;
 /// The pauses between two looks at what another process is doing: they grow, for what takes long may take longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// After so many looks in a row that failed nobody waits for another process: what it stores could not be read.
+const MOST_BLIND: u32 = 2;
 
 /// What a leader does.
 pub(crate) enum Led {
@@ -69,15 +71,19 @@ async fn claim_the_lead(
 ) -> Led {
     let engine = &scope.engine;
     let waiting = async {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut blind) = (FIRST_PAUSE, 0);
         loop {
             // Both at once: whoever held it until now has stored its answer before.
             let (claimed, again) = join(lease.claim(), engine.find(&asked.key, fields)).await;
+            blind = if is_hardly_a_look(&again) { blind + 1 } else { 0 };
             if let Some(known) = weigh(scope, asked, again, &mut last) {
                 return Err(known);
             }
             if claimed != Some(Claimed::Held) {
                 return Ok(claimed);
+            }
+            if blind >= MOST_BLIND {
+                return Ok(None);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
@@ -113,10 +119,15 @@ async fn claim_the_lead(
     }
 }
 
+/// Whether the storage was in trouble, or knows of no time.
+fn is_hardly_a_look(found: &Found) -> bool {
+    found.entry.is_none() && found.at.is_none() && found.stamp == Stamp::default()
+}
+
 /// What another look has brought, if it is of use; else it is what was found `last`.
 fn weigh(scope: &Scope, asked: &Asked, again: Found, last: &mut (Found, Reuse)) -> Option<Found> {
-    if again.entry.is_none() && again.at.is_none() && again.stamp == Stamp::default() {
-        // Hardly a look: the storage was late, or knows of no time. What was found before is good, and as cautious.
+    if is_hardly_a_look(&again) {
+        // What was found before is good, and as cautious.
         return None;
     }
     let reuse = judge(scope, &again, asked, scope.engine.clock.at());

@@ -2,15 +2,16 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 /// A storage could not do what it was asked.
 ///
 /// To a request it is a miss and a line in the log; only the manual calls (`get`, `set`, `invalidate*`) hand it to
 /// the user. As the error of a handler it answers 503.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StorageError {
     message: String,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl StorageError {
@@ -21,7 +22,7 @@ impl StorageError {
 
     /// An error with the one that caused it.
     pub fn with_source(message: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { message: message.into(), source: Some(source.into()) }
+        Self { message: message.into(), source: Some(Arc::from(source.into())) }
     }
 }
 

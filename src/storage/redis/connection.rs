@@ -51,6 +51,8 @@ pub(crate) struct Lent {
     pub(crate) connection: Connection,
     line: Arc<Line>,
     number: u64,
+    /// How many wait for what it is lent for.
+    callers: u32,
     /// A server that does not take writes may have a successor.
     leaves_read_only: bool,
     answered: AtomicBool,
@@ -59,6 +61,10 @@ pub(crate) struct Lent {
 impl Connections {
     pub(crate) fn new(door: Door) -> Self {
         Self { door: Arc::new(door), clock: Clock::system(), of_runtimes: Mutex::default() }
+    }
+
+    pub(crate) fn are_to_one_server(&self) -> bool {
+        !matches!(*self.door, Door::Cluster(..))
     }
 
     /// The connection of this runtime.
@@ -121,11 +127,16 @@ impl Connections {
 
     fn lent(&self, connection: Connection, line: Arc<Line>, number: u64) -> Lent {
         let leaves_read_only = self.door.may_lead_elsewhere();
-        Lent { connection, line, number, leaves_read_only, answered: AtomicBool::new(false) }
+        Lent { connection, line, number, callers: 1, leaves_read_only, answered: AtomicBool::new(false) }
     }
 }
 
 impl Lent {
+    /// It is lent to so many at once.
+    pub(crate) fn speaks_for(&mut self, callers: usize) {
+        self.callers = u32::try_from(callers).unwrap_or(u32::MAX);
+    }
+
     /// The outcome of a call; a connection that broke on it is not lent again.
     pub(crate) async fn outcome<T>(&self, outcome: Result<T, RedisError>) -> Result<T, StorageError> {
         self.answered.store(true, Relaxed);
@@ -162,7 +173,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if !self.answered.load(Relaxed) {
-            self.line.unanswered.fetch_add(1, Relaxed);
+            self.line.unanswered.fetch_add(self.callers, Relaxed);
         }
     }
 }

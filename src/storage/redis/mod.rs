@@ -14,10 +14,16 @@
 //! Fences are one key, so that they are lost together or not at all: where `clock` is missing, evicted or flushed, all
 //! entries that were stored before are dropped with it.
 
+pub(crate) mod calls;
 pub(crate) mod connection;
 pub(crate) mod door;
+pub(crate) mod gathering;
+pub(crate) mod known;
+pub(crate) mod lookups;
 pub(crate) mod names;
 pub(crate) mod news;
 pub(crate) mod servers;
 pub(crate) mod store;
 pub(crate) mod tiered;
+pub(crate) mod times;
+pub(crate) mod value;

@@ -62,8 +62,12 @@ impl Names {
 }
 
 /// A fence as a member of the set.
-pub(crate) fn fence(id: FenceId) -> String {
-    hex(id.as_bytes())
+pub(crate) fn fence(id: FenceId) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(id.as_bytes()) {
+        pair.copy_from_slice(&digits_of(*byte));
+    }
+    digits
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -72,11 +76,13 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     digits
 }
 
-/// Digit by digit: each lookup writes nearly two hundred, and the formatter would take longer for them than Redis for
-/// its answer.
 fn push_hex(text: &mut String, bytes: &[u8]) {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    text.extend(digits.filter_map(|digit| char::from_digit(digit.into(), 16)));
+    text.extend(bytes.iter().flat_map(|byte| digits_of(*byte)).map(char::from));
+}
+
+/// By hand: each lookup writes over a hundred, and the formatter would take longer for them than Redis for its answer.
+fn digits_of(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|digit| if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })
 }
 
 #[cfg(test)]

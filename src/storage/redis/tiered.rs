@@ -317,7 +317,7 @@ impl Storage for TieredStorage {
     }
 
     async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        let at = Stamp(self.0.redis.move_clock(fences).await?);
+        let at = self.0.redis.move_clock(fences).await?;
         if at < self.0.stamp() {
             // Another server is in its place, whose time is behind.
             self.0.begin_anew(self.0.stamp());

@@ -1,5 +1,6 @@
 //! An entry: what a storage keeps under a key.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use actix_web::http::header::HeaderName;
@@ -25,7 +26,7 @@ pub struct Entry {
 }
 
 /// The fences that name an entry: those of its key, and what it has beyond these.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct EntryFences {
     beyond: Box<[FenceId]>,
     /// Made when they are first asked for: each is a SHA-256, and most entries are gone before anything is raised.
@@ -46,9 +47,19 @@ impl EntryFences {
     fn of(&self, key: &CacheKey) -> &[FenceId] {
         self.all.get_or_init(|| {
             let mut all = key.fences();
+            // Among several targets the key's own is where it was put.
+            if all.last().is_some_and(|target| self.beyond.contains(target)) {
+                all.pop();
+            }
             all.extend_from_slice(&self.beyond);
             all.into()
         })
+    }
+}
+
+impl fmt::Debug for EntryFences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all.get().unwrap_or(&self.beyond)).finish()
     }
 }
 

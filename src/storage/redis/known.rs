@@ -215,7 +215,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::key::{KeyWriter, Part, namespace};
-    use crate::stored::entry::Content;
+    use crate::stored::entry::{Content, EntryFences};
     use crate::stored::response::StoredResponse;
 
     fn seen(name: usize, body: usize) -> Arc<Seen> {
@@ -226,7 +226,8 @@ mod tests {
         let response = StoredResponse::new(StatusCode::OK, vec![0_u8; body]);
         let (began, keep_until) = (Timestamp::default(), Timestamp::default());
         let content = Content::Response(Arc::new(response));
-        let entry = Entry { key, stamp: Stamp(1), began, fences: Box::new([]), keep_until, content };
+        let fences = EntryFences::exactly(Vec::new());
+        let entry = Entry { key, stamp: Stamp(1), began, fences, keep_until, content };
         match Seen::read(&address, value::write(&entry).expect("bytes")) {
             Read::Entry(seen) => seen,
             Read::Another | Read::Damaged => panic!("it is whole"),

@@ -15,8 +15,8 @@ use crate::storage::redis::known::{Address, Seen};
 
 /// Keys that are asked for together at the most: answers come when all of them are there.
 const MOST_KEYS: usize = 32;
-/// Bytes that they are expected to bring, beyond which no other key joins.
-const MOST_BYTES: usize = 256 << 10;
+/// Bytes that they are expected to bring, beyond which no other key joins: nobody is answered while they come.
+const MOST_BYTES: usize = 96 << 10;
 /// What is expected of a key of which nothing is known.
 const UNKNOWN_BYTES: usize = 16 << 10;
 

@@ -5,14 +5,14 @@
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::web::Bytes;
 
 use crate::fence::{FenceId, Stamp};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyIsHash};
 use crate::storage::redis::names::Names;
 use crate::storage::redis::times::{Standing, Times};
 use crate::storage::redis::value;
@@ -123,7 +123,7 @@ struct Generations {
 /// Half of what is kept.
 #[derive(Default)]
 struct Generation {
-    entries: HashSet<ByKey>,
+    entries: HashSet<ByKey, BuildHasherDefault<KeyIsHash>>,
     bytes: usize,
 }
 

@@ -125,8 +125,11 @@ impl Engine {
 
     /// Looks up; a storage in trouble has nothing.
     pub(crate) async fn find(&self, key: &CacheKey, request: &HeaderMap) -> Found {
-        let mut lookup = self.get(key).await;
+        let first = self.look_up(key).await;
+        let is_blind = first.is_err();
+        let mut lookup = first.unwrap_or_default();
         let mut walk = Walk::new(lookup.stamp, request);
+        walk.found.is_blind = is_blind;
         for _ in 0..MOST_STEPS {
             let Some(next) = walk.follow(lookup) else { break };
             lookup = self.get(&next).await;

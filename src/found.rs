@@ -25,6 +25,8 @@ pub(crate) struct Found {
     pub(crate) name: Option<Arc<Entry>>,
     /// The fence clock before the lookup.
     pub(crate) stamp: Stamp,
+    /// The storage was in trouble: it says nothing of what there is.
+    pub(crate) is_blind: bool,
 }
 
 /// A request's key leads to a response through at most an alias, one level of varying fields, and the alias of a

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use actix_fast_cache::storage::{Fence, FenceId, Stamp};
+use actix_fast_cache::storage::{Claimed, Fence, FenceId, Holder, Stamp};
 use actix_fast_cache::{
     CacheConfig, CacheConfigBuilder, CacheKey, Entry, FailingStorage, FastCache, Lookup, ManualClock,
     MemoryStorage, Storage, StorageError,
@@ -917,4 +917,57 @@ async fn followers_of_a_fill_that_was_invalidated_share_the_next_one() {
     let again = call_service(&app, TestRequest::get().uri("/a/x").to_request()).await;
     assert_eq!(again.headers().get("x-cache").unwrap(), "HIT");
     assert_eq!(runs.count(), 2);
+}
+
+/// A fence clock that nothing has moved yet stands at zero: that is no trouble.
+#[actix_web::test]
+async fn another_process_is_waited_for_before_anything_was_ever_invalidated() {
+    /// Another process has each lease for a while, and stores nothing.
+    struct Elsewhere {
+        memory: MemoryStorage,
+        claims: Runs,
+    }
+
+    const HELD: usize = 5;
+
+    impl Storage for Elsewhere {
+        async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
+            self.memory.get(key).await
+        }
+
+        async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
+            self.memory.put(entry).await
+        }
+
+        async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
+            self.memory.remove(key).await
+        }
+
+        async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
+            self.memory.raise(fences).await
+        }
+
+        async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
+            self.memory.is_current(stamp, fences).await
+        }
+
+        fn leases(&self) -> bool {
+            true
+        }
+
+        async fn claim(&self, _: &CacheKey, _: Holder, _: Duration) -> Result<Claimed, StorageError> {
+            Ok(if self.claims.add() <= HELD { Claimed::Held } else { Claimed::Granted })
+        }
+    }
+
+    let (runs, claims) = (Runs::new(), Runs::new());
+    let storage = Elsewhere { memory: MemoryStorage::new(), claims: claims.clone() };
+    let config = CacheConfig::builder(storage).wait(FOR_EVER).build().unwrap();
+    let handler = handler(&runs, |run, _| async move { text(format!("run {run}")) });
+    let cache = FastCache::new(config);
+    let app =
+        init_service(App::new().service(web::scope("/a").wrap(cache).default_service(web::to(handler))));
+    let answer = call_service(&app.await, TestRequest::get().uri("/a/x").to_request()).await;
+    assert_eq!(actix_web::test::read_body(answer).await, "run 1");
+    assert!(claims.count() > HELD, "{} claims", claims.count());
 }

@@ -75,7 +75,7 @@ async fn claim_the_lead(
         loop {
             // Both at once: whoever held it until now has stored its answer before.
             let (claimed, again) = join(lease.claim(), engine.find(&asked.key, fields)).await;
-            blind = if is_hardly_a_look(&again) { blind + 1 } else { 0 };
+            blind = if again.is_blind { blind + 1 } else { 0 };
             if let Some(known) = weigh(scope, asked, again, &mut last) {
                 return Err(known);
             }
@@ -119,15 +119,10 @@ async fn claim_the_lead(
     }
 }
 
-/// Whether the storage was in trouble, or knows of no time.
-fn is_hardly_a_look(found: &Found) -> bool {
-    found.entry.is_none() && found.at.is_none() && found.stamp == Stamp::default()
-}
-
 /// What another look has brought, if it is of use; else it is what was found `last`.
 fn weigh(scope: &Scope, asked: &Asked, again: Found, last: &mut (Found, Reuse)) -> Option<Found> {
-    if is_hardly_a_look(&again) {
-        // What was found before is good, and as cautious.
+    if again.entry.is_none() && again.at.is_none() && again.stamp == Stamp::default() {
+        // Hardly a look: the storage was late, or knows of no time. What was found before is good, and as cautious.
         return None;
     }
     let reuse = judge(scope, &again, asked, scope.engine.clock.at());

@@ -9,15 +9,12 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix_fast_cache::storage::{Fence, FenceId, Stamp};
-use actix_fast_cache::{
-    CacheConfig, CacheControl, CacheKey, Entry, FastCache, Lookup, ManualClock, RedisStorage, Storage,
-    StorageError,
-};
+use actix_fast_cache::storage::FenceId;
+use actix_fast_cache::{CacheConfig, CacheControl, Entry, FastCache, ManualClock, RedisStorage, Storage};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{App, HttpResponse, web};
 use futures_util::StreamExt;
@@ -25,6 +22,7 @@ use futures_util::stream::iter;
 use sha2::{Digest, Sha256};
 use support::Server;
 use support::redis::RedisServer;
+use support::told::Told;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -165,36 +163,6 @@ const ORDER: usize = 32;
 /// Where an entry's version is, and where its payload begins.
 const VERSION: usize = ORDER + 4;
 const PAYLOAD: usize = VERSION + 1 + 8 + 16;
-
-/// A storage that tells what is stored.
-#[derive(Clone)]
-struct Told {
-    storage: RedisStorage,
-    stored: Arc<Mutex<Vec<Arc<Entry>>>>,
-}
-
-impl Storage for Told {
-    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
-        self.storage.get(key).await
-    }
-
-    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        self.stored.lock().unwrap().push(Arc::clone(&entry));
-        self.storage.put(entry).await
-    }
-
-    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-        self.storage.remove(key).await
-    }
-
-    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        self.storage.raise(fences).await
-    }
-
-    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-        self.storage.is_current(stamp, fences).await
-    }
-}
 
 /// A page of a shape of its own: its size, status, fields, tags, name, and what it varies by.
 async fn page(id: web::Path<usize>, cache: CacheControl) -> HttpResponse {

@@ -6,19 +6,19 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix_fast_cache::storage::{Fence, FenceId, Stamp};
+use actix_fast_cache::storage::{Fence, FenceId};
 use actix_fast_cache::{
-    CacheConfig, CacheHandle, CacheKey, Entry, Lookup, RedisStorage, Storage, StorageError, StoreOptions,
-    StoredResponse,
+    CacheConfig, CacheHandle, CacheKey, Entry, RedisStorage, Storage, StoreOptions, StoredResponse,
 };
 use actix_web::http::StatusCode;
 use futures_util::future::{join, join_all, poll_immediate};
 use support::faults::{Fault, FaultProxy};
 use support::redis::{RedisServer, wait_until};
+use support::told::Told;
 
 // ---- An allocator that knows how much is held.
 
@@ -44,36 +44,6 @@ static ALLOCATOR: Counting = Counting;
 
 /// One test at a time where memory is counted.
 static ALONE: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
-
-/// A storage that tells what is stored.
-#[derive(Clone)]
-struct Told {
-    storage: RedisStorage,
-    stored: Arc<Mutex<Vec<Arc<Entry>>>>,
-}
-
-impl Storage for Told {
-    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
-        self.storage.get(key).await
-    }
-
-    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        self.stored.lock().unwrap().push(Arc::clone(&entry));
-        self.storage.put(entry).await
-    }
-
-    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-        self.storage.remove(key).await
-    }
-
-    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        self.storage.raise(fences).await
-    }
-
-    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-        self.storage.is_current(stamp, fences).await
-    }
-}
 
 /// A process: what it stores in Redis, and its way there.
 struct Process {

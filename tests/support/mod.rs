@@ -6,6 +6,8 @@
 pub mod faults;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "redis")]
+pub mod told;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;

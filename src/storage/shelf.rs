@@ -18,8 +18,9 @@ pub(crate) struct Shelf {
     id: AtomicUsize,
     capacity: u64,
     entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
-    /// One putter at a time for each key: "the older fill does not win" is a read and a write.
-    putters: [Mutex<()>; 16],
+    /// One writer at a time: that the older fill does not win is a read and a write, and mini-moka, where it evicts
+    /// the old value of a key while another thread replaces it, counts the new one for good.
+    writer: Mutex<()>,
     fences: RwLock<Fences>,
     /// The fence clock: moved on by each raise, after its fences are in place.
     clock: AtomicU64,
@@ -60,7 +61,7 @@ impl Shelf {
             id: next_id().into(),
             capacity,
             entries,
-            putters: Default::default(),
+            writer: Mutex::default(),
             fences: RwLock::default(),
             clock: AtomicU64::new(0),
             deadlines: Arc::default(),
@@ -105,8 +106,9 @@ impl Shelf {
         }
         let hash = entry.key().hash64();
         let deadline = Deadline { until: entry.keep_until(), hash };
-        let putter = self.putter(hash);
-        let held = self.entries.get(&hash);
+        let writing = self.write();
+        // Most are new, and mini-moka counts every `get` as a use, which costs.
+        let held = if self.has(hash) { self.entries.get(&hash) } else { None };
         if held.as_ref().is_some_and(|slot| slot.is_newer_than(&entry)) {
             return;
         }
@@ -123,7 +125,7 @@ impl Shelf {
             replaced.storage.store(NOWHERE, Ordering::Release);
         }
         self.settle();
-        drop(putter);
+        drop(writing);
         if fits {
             self.deadlines.tell(deadline);
         }
@@ -132,19 +134,19 @@ impl Shelf {
     /// Forgets the entry of a key, if it is the one meant.
     pub(crate) fn forget_if(&self, key: &CacheKey, is_it: impl FnOnce(&Entry) -> bool) -> bool {
         let hash = key.hash64();
-        let putter = self.putter(hash);
+        let writing = self.write();
         let held = self.entries.get(&hash).filter(|slot| slot.is(key, self) && is_it(&slot.entry));
         if let Some(held) = &held {
             self.let_go(hash, held);
         }
-        drop(putter);
+        drop(writing);
         held.is_some()
     }
 
     /// Lets go of the entry whose deadline this is; if there is another in its place, gives the deadline of that one.
     pub(crate) fn sweep(&self, due: Deadline) -> Option<Deadline> {
         let hash = due.hash;
-        let putter = self.putter(hash);
+        let writing = self.write();
         let held = self.entries.get(&hash)?;
         let until = held.entry.keep_until();
         if until != due.until {
@@ -152,19 +154,19 @@ impl Shelf {
         }
         self.let_go(hash, &held);
         // First the lock: to free a large body takes a while.
-        drop(putter);
+        drop(writing);
         None
     }
 
     /// Lets go of the entry at a hash if it was forgotten with all others, or a fence drops it.
     pub(crate) fn sweep_invalid(&self, hash: u64) {
-        let putter = self.putter(hash);
+        let writing = self.write();
         let Some(held) = self.entries.get(&hash) else { return };
         let is_ours = held.storage.load(Ordering::Relaxed) == self.id.load(Ordering::Relaxed);
         if !is_ours || !self.is_valid(&held, self.now()) {
             self.let_go(hash, &held);
         }
-        drop(putter);
+        drop(writing);
     }
 
     /// Whether there is an entry at a hash; not counted as a use of it.
@@ -179,14 +181,14 @@ impl Shelf {
         self.deadlines.clear();
     }
 
-    /// Called under the key's lock. Whoever calls it holds the slot, so that a large body is not freed under a lock.
+    /// Called by the writer. Whoever calls it holds the slot, so that a large body is not freed under a lock.
     fn let_go(&self, hash: u64, held: &Slot) {
         held.storage.store(NOWHERE, Ordering::Release);
         self.entries.invalidate(&hash);
         self.settle();
     }
 
-    /// Lets mini-moka do now what it would queue, still under the key's lock.
+    /// Lets mini-moka do now what it would queue; called by the writer.
     ///
     /// Left in its queue, a second write of one key makes it count entries that it no longer holds, for good; it
     /// evicts late, in maintenance that readers may never trigger; and where the queue is full, `insert` sleeps.
@@ -197,7 +199,7 @@ impl Shelf {
     /// Frees the room of an entry that a fence dropped: it was popular, and would keep out what comes now.
     pub(crate) fn bury(&self, hash: u64, dead: &Arc<Slot>) {
         // Runs for readers, who do not wait: where somebody is writing, a later reader does it.
-        if let Ok(_putter) = self.putter_lock(hash).try_lock()
+        if let Ok(_writing) = self.writer.try_lock()
             && self.entries.get(&hash).is_some_and(|slot| Arc::ptr_eq(&slot, dead))
         {
             self.entries.invalidate(&hash);
@@ -248,14 +250,8 @@ impl Shelf {
         }
     }
 
-    fn putter(&self, hash: u64) -> MutexGuard<'_, ()> {
-        self.putter_lock(hash).lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn putter_lock(&self, hash: u64) -> &Mutex<()> {
-        let [first, ..] = &self.putters;
-        let lock = usize::try_from(hash % self.putters.len() as u64).ok().and_then(|at| self.putters.get(at));
-        lock.unwrap_or(first)
+    fn write(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -61,6 +61,9 @@ impl RedisServer {
         let port = self.port.to_string();
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"])
+            // A replica gets what it copies as a file: where it leaves one behind, the next server would start with that.
+            .args(["--rdb-del-sync-files", "yes", "--dbfilename", &format!("afc-test-{port}.rdb")])
+            .args(["--dir", &std::env::temp_dir().to_string_lossy()])
             .args(&self.settings)
             .args(more)
             .stdout(Stdio::null())

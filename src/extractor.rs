@@ -143,7 +143,7 @@ impl FromRequest for CacheControl {
             let config = req
                 .app_data::<CacheConfig>()
                 .or_else(|| Some(req.app_data::<web::Data<CacheConfig>>()?.get_ref()));
-            config.map(|config| Slot::new(config.handle(), FillReason::Unwrapped))
+            config.map(|config| Rc::new(Slot::new(config.handle(), FillReason::Unwrapped)))
         });
         ready(slot.ok_or_else(|| NoCache.into()).map(|slot| Self { slot, authority: sent_authority(req) }))
     }

@@ -4,46 +4,42 @@ use std::cell::RefCell;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::head;
 use crate::policy::date;
 use crate::policy::fields::members;
 use crate::policy::rules::SetCookiePolicy;
+use crate::policy::storable::Verdict;
 use crate::settings::{EtagMode, Settings};
 use crate::stored::response::StoredResponse;
 
-/// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1).
+/// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1), and that it does not
+/// keep out itself.
 ///
 /// One that has no `Date` gets the time of its receipt (RFC 9110 section 6.6.1).
-///
-/// `withheld` are fields that the answer itself keeps out.
 pub(crate) fn storable(
     headers: &HeaderMap,
-    withheld: &[HeaderName],
+    verdict: &Verdict,
     settings: &Settings,
     now: i64,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    let named = head::connection_names(headers);
     let status_field = settings.status_field.as_ref().map(|field| &field.name);
     let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
-    let has_date = headers.contains_key(header::DATE);
     // With room for what is added to nearly all: a date and a tag.
-    let added = usize::from(!has_date) + usize::from(!headers.contains_key(header::ETAG));
-    let mut fields = Vec::with_capacity(headers.len() + added);
-    let kept = headers
-        .iter()
-        .filter(|(name, _)| {
-            !(head::is_connection_field(name.as_str())
-                || named.contains(name)
-                || withheld.contains(name)
-                || status_field == Some(name)
-                || **name == header::AGE
-                || strip_cookies && **name == header::SET_COOKIE)
-        })
-        .map(|(name, value)| (name.clone(), value.clone()));
-    fields.extend(kept);
-    if !has_date {
+    let mut fields = Vec::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        let is_left_out = *name == header::AGE
+            || head::is_connection_field(name)
+            || status_field == Some(name)
+            || strip_cookies && *name == header::SET_COOKIE
+            || verdict.withheld.contains(name);
+        if !is_left_out {
+            fields.push((name.clone(), value.clone()));
+        }
+    }
+    if !verdict.is_dated {
         fields.extend(dated(now));
     }
     fields
@@ -70,20 +66,25 @@ pub(crate) fn dated(now: i64) -> Option<(HeaderName, HeaderValue)> {
 }
 
 /// The `Vary` line that adds the scope's own fields to those an answer names.
-pub(crate) fn merged_vary(headers: &HeaderMap, own: &[HeaderName]) -> Option<(HeaderName, HeaderValue)> {
+pub(crate) fn merged_vary<'a>(
+    headers: &HeaderMap,
+    own: impl Iterator<Item = &'a HeaderName>,
+) -> Option<(HeaderName, HeaderValue)> {
     let named = |name: &HeaderName| {
         headers
             .get_all(header::VARY)
             .flat_map(|line| members(line.as_bytes()))
             .any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
     };
-    let missing: Vec<&str> = own.iter().filter(|name| !named(name)).map(HeaderName::as_str).collect();
-    let line = HeaderValue::from_str(&missing.join(", ")).ok()?;
-    (!missing.is_empty()).then_some((header::VARY, line))
+    let missing: Vec<&str> = own.filter(|name| !named(name)).map(HeaderName::as_str).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    Some((header::VARY, HeaderValue::from_str(&missing.join(", ")).ok()?))
 }
 
 /// Adds a validator made of the body, where the handler gave none (RFC 9110 section 8.8.3).
-pub(crate) fn add_etag(response: &mut StoredResponse, body: &[u8], mode: EtagMode) {
+pub(crate) fn add_etag(response: &mut StoredResponse, body: &[Bytes], mode: EtagMode) {
     // The bytes of a part do not tell what they are a part of.
     if response.field(&header::ETAG).is_some() || response.status == StatusCode::PARTIAL_CONTENT {
         return;
@@ -96,7 +97,11 @@ pub(crate) fn add_etag(response: &mut StoredResponse, body: &[u8], mode: EtagMod
     let mut tag = String::with_capacity(40);
     tag.push_str(prefix);
     tag.push('"');
-    for byte in Sha256::digest(body).iter().take(16) {
+    let mut hasher = Sha256::new();
+    for piece in body {
+        hasher.update(piece);
+    }
+    for byte in hasher.finalize().iter().take(16) {
         for half in [byte >> 4, byte & 15] {
             tag.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
         }

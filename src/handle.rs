@@ -268,14 +268,14 @@ fn complete_fields(response: &mut StoredResponse, scope: &Scope, now: i64) {
     if let Some(field) = &scope.settings.status_field {
         response.headers.edit().retain(|(name, _)| *name != field.name);
     }
-    response.headers.edit().extend(merged_vary(&HeaderMap::new(), &scope.settings.vary));
-    let body = response.body.clone();
+    response.headers.edit().extend(merged_vary(&HeaderMap::new(), scope.settings.vary.iter()));
+    let body = [response.body.clone()];
     add_etag(response, &body, scope.settings.etag);
     let lines = std::mem::take(response.headers.edit());
-    if body.len() <= COPIED {
-        (response.headers, response.body) = Lines::pack(lines, body.to_vec());
+    if response.body.len() <= COPIED {
+        (response.headers, response.body) = Lines::pack(lines, &body);
     } else {
-        response.headers = Lines::pack(lines, Vec::new()).0;
+        response.headers = Lines::pack(lines, &[]).0;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::policy::fields::members;
+use crate::policy::fields::names;
 use crate::policy::selecting;
 
 /// What the fields of a request say about caching.
@@ -86,30 +86,23 @@ pub(crate) const FORWARDING: [&str; 14] = [
 ///
 /// `Content-Length` is written anew from the body. A stored `Upgrade` would ask every client to leave HTTP, a stored
 /// `TE` makes HTTP/2 reset the stream.
-pub(crate) fn is_connection_field(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authentication-info"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "content-length"
-    )
+pub(crate) fn is_connection_field(name: &HeaderName) -> bool {
+    match *name {
+        header::CONNECTION
+        | header::PROXY_AUTHENTICATE
+        | header::PROXY_AUTHORIZATION
+        | header::TE
+        | header::TRAILER
+        | header::TRANSFER_ENCODING
+        | header::UPGRADE
+        | header::CONTENT_LENGTH => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-authentication-info" | "proxy-connection"),
+    }
 }
 
 /// The fields that `Connection` names.
 pub(crate) fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .flat_map(|line| members(line.as_bytes()))
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .collect()
+    headers.get_all(header::CONNECTION).flat_map(|line| names(line.as_bytes())).collect()
 }
 
 /// The value of a request field that selects an answer: as keys have it, or in its normal form.

@@ -18,7 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::config::CacheConfig;
 use crate::exchange::behind;
 use crate::exchange::body::CacheBody;
-use crate::exchange::course::{Leading, Start, exchange, look_and_answer};
+use crate::exchange::course::{Finishes, Start, exchange, look_and_answer, run_at_once};
 use crate::exchange::handler::{Exchanged, Layer};
 use crate::exchange::respond;
 use crate::exchange::telling::{Outcome, Told};
@@ -143,7 +143,10 @@ where
         {
             return self.hit(req, asked, stored, age);
         }
-        self.slow(req, Start::Found(asked, found, ended))
+        match run_at_once(Rc::clone(&self.layer), req, asked, found, ended) {
+            Ok((run, finishes)) => self.waiting(Box::pin(run), finishes),
+            Err((req, start)) => self.slow(req, start),
+        }
     }
 }
 
@@ -172,18 +175,18 @@ where
     fn slow(&self, req: ServiceRequest, start: Start) -> CacheFuture<B> {
         let leading = Rc::new(Cell::new(false));
         let exchange = exchange(Rc::clone(&self.layer), req, start, Rc::clone(&leading));
-        self.waiting(Box::pin(exchange), leading)
+        self.waiting(Box::pin(exchange), Finishes::While(leading))
     }
 
     fn look(&self, req: ServiceRequest, asked: Asked) -> CacheFuture<B> {
         let leading = Rc::new(Cell::new(false));
         let looking = look_and_answer(Rc::clone(&self.layer), req, asked, Rc::clone(&leading));
-        self.waiting(Box::pin(looking), leading)
+        self.waiting(Box::pin(looking), Finishes::While(leading))
     }
 
-    fn waiting(&self, exchange: LocalBoxFuture<'static, Exchanged<B>>, leading: Leading) -> CacheFuture<B> {
+    fn waiting(&self, exchange: LocalBoxFuture<'static, Exchanged<B>>, finishes: Finishes) -> CacheFuture<B> {
         let most = self.layer.scope.settings.coalescing.limits.leader;
-        CacheFuture(Kind::Slow(Some(exchange), leading, most))
+        CacheFuture(Kind::Slow(Some(exchange), finishes, most))
     }
 }
 
@@ -193,7 +196,7 @@ pub struct CacheFuture<B: MessageBody + 'static>(Kind<B>);
 enum Kind<B> {
     Ready(Option<ServiceResponse<CacheBody<B>>>),
     /// With the time that it may go on without its client.
-    Slow(Option<LocalBoxFuture<'static, Exchanged<B>>>, Leading, Duration),
+    Slow(Option<LocalBoxFuture<'static, Exchanged<B>>>, Finishes, Duration),
 }
 
 // Nothing in it is pinned in place: the exchange has a box of its own.
@@ -207,13 +210,15 @@ impl<B: MessageBody + 'static> Future for CacheFuture<B> {
             Kind::Ready(response) => {
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
             }
-            Kind::Slow(exchange, ..) => match exchange {
-                Some(running) => running.as_mut().poll(cx).map(|answer| {
-                    *exchange = None;
-                    answer
-                }),
-                None => Poll::Pending,
-            },
+            Kind::Slow(exchange, ..) => {
+                // Out of its place while it runs: one that panics is not to go on.
+                let Some(mut running) = exchange.take() else { return Poll::Pending };
+                let answer = running.as_mut().poll(cx);
+                if answer.is_pending() {
+                    *exchange = Some(running);
+                }
+                answer
+            }
         }
     }
 }
@@ -225,9 +230,9 @@ async fn finish_within<T>(most: Duration, run: impl Future<Output = T>) {
 /// A client that leaves takes its own run with it, but not one that others wait for: that one ends on its own.
 impl<B: MessageBody + 'static> Drop for CacheFuture<B> {
     fn drop(&mut self) {
-        if let Kind::Slow(exchange, leading, most) = &mut self.0
+        if let Kind::Slow(exchange, finishes, most) = &mut self.0
             && let Some(exchange) = exchange.take()
-            && leading.get()
+            && finishes.now()
         {
             // No client is left to end it.
             behind::go_on(finish_within(*most, exchange));

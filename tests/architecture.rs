@@ -114,6 +114,7 @@ const FLOORS: &[&str] = &[
     "exchange/bypass.rs",
     "exchange/filling.rs",
     "exchange/refresh.rs",
+    "exchange/step.rs",
     "exchange/course.rs",
     "middleware.rs",
 ];

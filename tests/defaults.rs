@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_fast_cache::storage::{Fence, FenceId, Stamp};
+use actix_fast_cache::storage::{Claimed, Fence, FenceId, Holder, Stamp};
 use actix_fast_cache::{
     CacheConfig, CacheConfigBuilder, CacheControl, CacheKey, Entry, FastCache, Lookup, ManualClock,
     MemoryStorage, QueryKey, Storage, StorageError,
@@ -232,13 +232,25 @@ async fn a_follower_waits_five_seconds() {
         .await;
 }
 
-/// A storage that answers a lookup after some time.
-struct Late(Duration);
+/// A storage that answers after some time, be it asked for an entry or, where processes are kept apart, for a lease.
+struct Late {
+    after: Duration,
+    leases: bool,
+}
 
 impl Storage for Late {
     async fn get(&self, _: &CacheKey) -> Result<Lookup, StorageError> {
-        tokio::time::sleep(self.0).await;
+        tokio::time::sleep(self.after).await;
         Err(StorageError::new("late"))
+    }
+
+    fn leases(&self) -> bool {
+        self.leases
+    }
+
+    async fn claim(&self, _: &CacheKey, _: Holder, _: Duration) -> Result<Claimed, StorageError> {
+        tokio::time::sleep(self.after).await;
+        Ok(Claimed::Granted)
     }
 
     async fn put(&self, _: Arc<Entry>) -> Result<(), StorageError> {
@@ -258,26 +270,29 @@ impl Storage for Late {
     }
 }
 
+/// Once: a request does not wait again for what has just kept it waiting.
 #[tokio::test(start_paused = true)]
 async fn a_storage_has_50_milliseconds() {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
-            let runs = Runs::new();
-            let counted = runs.clone();
-            let config = CacheConfig::builder(Late(Duration::from_secs(3_600))).build().unwrap();
-            let app = app!(config, move || {
-                counted.add();
-                async { "page" }
-            });
-            let mut asked = Box::pin(app.call(get("/a/x").to_request()));
-            assert!(asked.as_mut().now_or_never().is_none());
-            tokio::time::advance(Duration::from_millis(49)).await;
-            assert!(asked.as_mut().now_or_never().is_none());
-            assert_eq!(runs.count(), 0);
-            tokio::time::advance(Duration::from_millis(2)).await;
-            assert_eq!(asked.await.unwrap().status(), 200);
-            assert_eq!(runs.count(), 1);
+            for leases in [false, true] {
+                let runs = Runs::new();
+                let counted = runs.clone();
+                let late = Late { after: Duration::from_secs(3_600), leases };
+                let app = app!(CacheConfig::builder(late).build().unwrap(), move || {
+                    counted.add();
+                    async { "page" }
+                });
+                let mut asked = Box::pin(app.call(get("/a/x").to_request()));
+                assert!(asked.as_mut().now_or_never().is_none());
+                tokio::time::advance(Duration::from_millis(49)).await;
+                assert!(asked.as_mut().now_or_never().is_none());
+                assert_eq!(runs.count(), 0);
+                tokio::time::advance(Duration::from_millis(2)).await;
+                let answer = asked.as_mut().now_or_never().expect("an answer after one deadline");
+                assert_eq!((answer.unwrap().status().as_u16(), runs.count()), (200, 1));
+            }
         })
         .await;
 }

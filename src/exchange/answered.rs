@@ -15,7 +15,7 @@ use crate::exchange::fill::{Admission, Fill, Kept};
 use crate::exchange::freshen::{confirms, freshened};
 use crate::exchange::parts::{self, Completion, Unjoinable};
 use crate::exchange::respond;
-use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed};
+use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed, tell_stored};
 use crate::policy::conditional::Answer;
 use crate::policy::facts::ResponseFacts;
 use crate::policy::rules::Wishes;
@@ -111,7 +111,7 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
         part: fill.range.is_some() && parts::is_part(head.status(), head.headers()),
         personal: fill.asked.personal,
         keyed: &scope.settings.vary,
-        delay: now.at.since(fill.began.at),
+        delay: now.at.since(fill.began),
         now: now.unix,
     };
     let key = scope.shows_key().then(|| fill.asked.key.clone());
@@ -162,22 +162,19 @@ fn stored_answer<B: MessageBody + 'static>(
     match received.whole() {
         Ok(bytes) => {
             // A few bytes may be a slice of a large buffer: kept, they would keep it all.
-            let kept = if is_ours {
-                Kept::Shared(bytes.clone())
-            } else {
-                let mut copy = Kept::with_len(bytes.len(), &admission);
-                copy.extend_from_slice(&bytes);
-                Kept::Copied(copy)
-            };
+            let pieces = std::slice::from_ref(&bytes);
+            let kept = if is_ours { Kept::Shared(bytes.clone()) } else { Kept::Copied(pieces) };
             let stored = admission.complete(kept);
             let answer = respond::answer(scope, req.method(), conditions, &stored);
             if answer != Answer::Whole {
                 return respond::from_stored(scope, req, &stored, Duration::ZERO, answer, told);
             }
-            if let Some(etag) = stored.field(&header::ETAG) {
+            if !head.headers().contains_key(header::ETAG)
+                && let Some(etag) = stored.field(&header::ETAG)
+            {
                 head.headers_mut().insert(header::ETAG, etag.clone());
             }
-            respond::tell_stored(scope, status, head.headers_mut(), told);
+            tell_stored(scope, status, head.headers_mut(), told);
             let body = if bodiless(status) { CacheBody::none() } else { CacheBody::whole(bytes) };
             ServiceResponse::new(req, head.set_body(body))
         }
@@ -190,7 +187,7 @@ fn stored_answer<B: MessageBody + 'static>(
                 drop(body);
                 return respond::from_stored(scope, req, &announced, Duration::ZERO, answer, told);
             }
-            respond::tell_stored(scope, status, head.headers_mut(), told);
+            tell_stored(scope, status, head.headers_mut(), told);
             ServiceResponse::new(req, head.set_body(body))
         }
     }
@@ -245,7 +242,7 @@ fn judge(
     wishes: &mut Wishes,
     about: Circumstances<'_>,
 ) -> Result<Verdict, NotStoredReason> {
-    let lines = head.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let lines = head.headers().iter().map(|(name, value)| (name, value.as_bytes()));
     let facts = ResponseFacts::read(lines, &scope.settings.rules.targets, about.now);
     let verdict = storable::judge(facts, wishes, &scope.settings.rules, about)?;
     match &scope.settings.store_if {

@@ -229,11 +229,7 @@ impl Capture {
         };
         if let Some(admission) = self.admission.take().filter(|_| whole) {
             self.settle();
-            let mut bytes = Kept::with_len(self.len, &admission);
-            for chunk in &self.chunks {
-                bytes.extend_from_slice(chunk);
-            }
-            admission.complete(Kept::Copied(bytes));
+            admission.complete(Kept::Copied(&self.chunks));
         }
         self.give_up();
     }

@@ -1,6 +1,7 @@
 //! One exchange: checks, lookup, waiting or leading, answer.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +14,17 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 
 use crate::exchange::body::CacheBody;
 use crate::exchange::bypass::bypass;
+use crate::exchange::duty::Duty;
 use crate::exchange::filling::fill;
 use crate::exchange::handler::{Exchanged, Layer};
-use crate::exchange::leading::{Led, judge, take_the_lead};
+use crate::exchange::leading::{Led, judge, leads_at_once, take_the_lead};
 use crate::exchange::likeness::likeness;
 use crate::exchange::parts;
 use crate::exchange::queue::{Next, Queue};
-use crate::exchange::refresh::Refresh;
 use crate::exchange::respond;
 use crate::exchange::slot::Slot;
+use crate::exchange::step::{Decision, Step};
 use crate::exchange::telling::{Forward, Outcome, Told};
-use crate::flight::Role;
 use crate::found::Found;
 use crate::head::RequestFields;
 use crate::policy::reuse::{Failure, Reuse};
@@ -36,12 +37,81 @@ use crate::stored::response::StoredResponse;
 pub(crate) enum Start {
     Checks,
     Planned(Plan),
-    /// With the count of flights that had ended before the lookup: while it stands, nothing was stored since.
-    Found(Asked, Found, u64),
+    Found(Asked, Box<Position>),
 }
 
-/// Says whether a flight hangs on this exchange: then it is finished even if its client leaves.
+/// Where a request stands after its lookup.
+pub(crate) struct Position {
+    pub(crate) found: Found,
+    /// The count of flights that had ended before the lookup, where somebody counted: while it stands, nothing was
+    /// stored since.
+    pub(crate) ended: Option<u64>,
+    /// What it does next, if that is decided.
+    pub(crate) decided: Option<Decision>,
+}
+
+impl Position {
+    fn undecided(found: Found, ended: Option<u64>) -> Self {
+        Self { found, ended, decided: None }
+    }
+}
+
+/// Whether an exchange is finished even if its client leaves: a flight may hang on it.
+pub(crate) enum Finishes {
+    Never,
+    Always,
+    While(Leading),
+}
+
+/// Says whether a flight hangs on an exchange.
 pub(crate) type Leading = Rc<Cell<bool>>;
+
+impl Finishes {
+    pub(crate) fn now(&self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::While(leading) => leading.get(),
+        }
+    }
+}
+
+/// Lets a request that has found no fresh answer run the handler, if it need not wait for anything before; else says
+/// where it stands.
+pub(crate) fn run_at_once<S, B>(
+    layer: Rc<Layer<S>>,
+    req: ServiceRequest,
+    mut asked: Asked,
+    found: Found,
+    ended: u64,
+) -> Result<(impl Future<Output = Exchanged<B>>, Finishes), (ServiceRequest, Start)>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let scope = &layer.scope;
+    if Slot::is_nested(req.request(), scope) {
+        return Err((req, Start::Planned(Plan::Bypass(BypassReason::Nested))));
+    }
+    // From here on it has many owners.
+    asked.key.share();
+    if parts::wanted(&scope.settings.rules, &asked, &req).is_some() {
+        return Err((req, Start::Found(asked, Position::undecided(found, Some(ended)).into())));
+    }
+    let Decision { now, reuse, step } = Decision::of(scope, &asked, &found, false, None);
+    let (duty, finishes) = match step {
+        Step::Run => (None, Finishes::Never),
+        Step::Lead(lead, _) if leads_at_once(&scope.engine, ended) => {
+            (Some(Duty::new(lead, None)), Finishes::Always)
+        }
+        step => {
+            let decided = Some(Decision { now, reuse, step });
+            let position = Position { found, ended: Some(ended), decided };
+            return Err((req, Start::Found(asked, position.into())));
+        }
+    };
+    Ok((fill(layer, req, asked, found, reuse, None, duty), finishes))
+}
 
 /// Answers a request whose storage cannot be asked without waiting. What goes beyond a lookup has a box of its own: most
 /// find an answer, and would carry the state of all the rest.
@@ -66,7 +136,8 @@ where
     {
         return Ok(hit_of_age(scope, req, &asked, stored, Outcome::Hit, age));
     }
-    Box::pin(exchange(layer, req, Start::Found(asked, found, ended), leading)).await
+    let position = Position::undecided(found, Some(ended));
+    Box::pin(exchange(layer, req, Start::Found(asked, position.into()), leading)).await
 }
 
 /// Answers a request that has no fresh answer at hand.
@@ -81,7 +152,7 @@ where
     B: MessageBody + 'static,
 {
     let scope = Arc::clone(&layer.scope);
-    let (plan, found) = match start {
+    let (plan, position) = match start {
         Start::Checks => {
             for check in &scope.settings.checks {
                 if let Err(error) = check.run(&mut req).await {
@@ -91,7 +162,7 @@ where
             (request::plan(&scope.settings, &req), None)
         }
         Start::Planned(plan) => (plan, None),
-        Start::Found(asked, found, ended) => (Plan::Use(asked), Some((found, Some(ended)))),
+        Start::Found(asked, position) => (Plan::Use(asked), Some(*position)),
     };
     let asked = match plan {
         Plan::Bypass(reason) => Err(reason),
@@ -109,7 +180,7 @@ where
         Ok(mut asked) => {
             // From here on it has many owners.
             asked.key.share();
-            answer(layer, req, asked, found, leading).await
+            answer(layer, req, asked, position, leading).await
         }
         Err(reason) => bypass(&layer, req, reason).await,
     }
@@ -120,7 +191,7 @@ async fn answer<S, B>(
     layer: Rc<Layer<S>>,
     req: ServiceRequest,
     asked: Asked,
-    mut known: Option<(Found, Option<u64>)>,
+    mut known: Option<Position>,
     leading: Leading,
 ) -> Exchanged<B>
 where
@@ -129,91 +200,66 @@ where
 {
     let scope = Arc::clone(&layer.scope);
     let engine = &scope.engine;
-    let coalescing = &scope.settings.coalescing;
     let mut queue = Queue::new(engine);
     loop {
-        // With the count of flights that had ended before the lookup, where somebody counted.
-        let (mut found, ended) = match known.take() {
-            Some(known) => known,
+        let Position { mut found, ended, decided } = match known.take() {
+            Some(position) => position,
             None => {
                 let ended = engine.flights.ended();
-                (engine.find(&asked.key, req.headers()).await, Some(ended))
+                Position::undecided(engine.find(&asked.key, req.headers()).await, Some(ended))
             }
         };
-        if found.at.is_none() && found.entry.is_none() {
-            found.at = queue.own_variant();
-        }
-        let now = engine.clock.at();
-        let mut reuse = judge(&scope, &found, &asked, now);
-        if let Some(stored) = found.stored() {
-            let key = found.key(&asked.key);
-            match reuse {
-                Reuse::Fresh { .. } => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
-                Reuse::RefreshEarly | Reuse::StaleWhileRevalidate => {
-                    // The answer to a HEAD could not be stored: the refresh is left to a GET.
-                    let claim = if asked.head { None } else { Refresh::claim(&scope, key) };
-                    let Some(refresh) = claim else {
-                        return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
-                    };
-                    if ended != Some(engine.flights.ended()) {
-                        // Another refresh may have ended between the lookup and the claim.
-                        let again = engine.find(&asked.key, req.headers()).await;
-                        if !judge(&scope, &again, &asked, now).refreshes_behind() {
-                            refresh.give_back(key);
-                            known = Some((again, None));
+        // Where the whole is stored, if stale, it is the whole that is asked about.
+        let rules = &scope.settings.rules;
+        let range = if found.entry.is_none() { parts::wanted(rules, &asked, &req) } else { None };
+        let Decision { now, mut reuse, step } = match decided {
+            Some(decision) => decision,
+            None => {
+                if found.at.is_none() && found.entry.is_none() {
+                    found.at = queue.own_variant();
+                }
+                if let Some(range) = &range
+                    && let Some(part) = parts::find(&scope, &found, &asked, range, req.headers()).await
+                {
+                    return Ok(hit(&scope, req, &asked, &part, Outcome::Hit));
+                }
+                Decision::of(&scope, &asked, &found, range.is_some(), queue.followed())
+            }
+        };
+        let waited_in_vain = match step {
+            Step::Serve(stored) => return Ok(hit(&scope, req, &asked, &stored, Outcome::Hit)),
+            Step::GiveUp => return Ok(only_if_cached(req.into_parts().0)),
+            Step::Pass(reason) => return bypass(&layer, req, reason).await,
+            Step::Run => return fill(layer, req, asked, found, reuse, range, None).await,
+            Step::Refresh(stored, mut refresh) => {
+                if ended != Some(engine.flights.ended()) {
+                    // Another refresh may have ended between the lookup and the claim.
+                    let again = engine.find(&asked.key, req.headers()).await;
+                    if !judge(&scope, &again, &asked, now).refreshes_behind() {
+                        refresh.give_back(found.key(&asked.key));
+                        known = Some(Position::undecided(again, None));
+                        continue;
+                    }
+                }
+                if scope.settings.refresh_in_foreground {
+                    let _leading = Leads::on(&leading);
+                    match refresh.duty(&scope, &asked, &found, req.headers(), now).await {
+                        Ok(duty) => {
+                            // Apart, so that its state is no burden to those who do not wait for one.
+                            return Box::pin(refresh.run_in_front(layer, req, asked, found, duty)).await;
+                        }
+                        Err(None) => return Ok(hit(&scope, req, &asked, &stored, Outcome::Hit)),
+                        Err(Some(again)) => {
+                            known = Some(Position::undecided(again, None));
                             continue;
                         }
                     }
-                    if scope.settings.refresh_in_foreground {
-                        let _leading = Leads::on(&leading);
-                        let mut refresh = refresh;
-                        match refresh.duty(&scope, &asked, &found, req.headers(), now).await {
-                            Ok(duty) => {
-                                // Apart, so that its state is no burden to those who do not wait for one.
-                                return Box::pin(refresh.run_in_front(&layer, req, asked, found, duty)).await;
-                            }
-                            Err(None) => return Ok(hit(&scope, req, &asked, stored, Outcome::Hit)),
-                            Err(again) => {
-                                known = again.map(|again| (again, None));
-                                continue;
-                            }
-                        }
-                    }
-                    let answer = hit(&scope, likeness(&scope, &req), &asked, stored, Outcome::Hit);
-                    refresh.run_behind(layer, req, asked, found, now);
-                    return Ok(answer);
                 }
-                Reuse::Stale(stand_in) if engine.failed_lately(key, now, stand_in) => {
-                    return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
-                }
-                Reuse::Stale(_) | Reuse::NotForThis => {}
+                let answer = hit(&scope, likeness(&scope, &req), &asked, &stored, Outcome::Hit);
+                refresh.run_behind(layer, req, asked, found, now);
+                return Ok(answer);
             }
-        }
-        let (rules, key) = (&scope.settings.rules, found.key(&asked.key).clone());
-        // Where the whole is stored, if stale, it is the whole that is asked about.
-        let range = if found.entry.is_none() { parts::wanted(rules, &asked, &req) } else { None };
-        if let Some(range) = &range
-            && let Some(part) = parts::find(&scope, &found, &asked, range, req.headers()).await
-        {
-            return Ok(hit(&scope, req, &asked, &part, Outcome::Hit));
-        }
-        if asked.client.as_ref().is_some_and(|client| client.only_if_cached) {
-            return Ok(only_if_cached(req.into_parts().0));
-        }
-        let refused = engine.uncacheable.contains(&key, now);
-        if let Some(reason) = passes_conditions(&asked, reuse, refused && range.is_none()) {
-            return bypass(&layer, req, reason).await;
-        }
-        if range.is_some() {
-            return fill(&layer, req, asked, found, reuse, range, None).await;
-        }
-        // What only this client may see, or what was not storable a moment ago, is nothing to wait for.
-        let alone = asked.is_for_one() || refused;
-        let Some(wait) = coalescing.wait.filter(|_| !alone) else {
-            return fill(&layer, req, asked, found, reuse, None, None).await;
-        };
-        let waited_in_vain = match engine.flights.join(&key, now, coalescing.limits, queue.followed()) {
-            Role::Lead(lead) => {
+            Step::Lead(lead, wait) => {
                 let _leading = Leads::on(&leading);
                 // With what this one is for, perhaps.
                 let has_ended = ended != Some(engine.flights.ended());
@@ -222,18 +268,18 @@ where
                     .await
                 {
                     Led::Knows(again) => {
-                        known = Some((again, None));
+                        known = Some(Position::undecided(again, None));
                         continue;
                     }
                     Led::Runs(found, reuse, duty) => {
-                        return fill(&layer, req, asked, found, reuse, None, Some(duty)).await;
+                        return fill(layer, req, asked, found, reuse, None, Some(duty)).await;
                     }
                     Led::Alone(found, reuse) => {
-                        return fill(&layer, req, asked, found, reuse, None, None).await;
+                        return fill(layer, req, asked, found, reuse, None, None).await;
                     }
                 }
             }
-            Role::Follow(follower) => {
+            Step::Follow(follower, wait) => {
                 match queue.follow(follower, wait, engine, &asked.key, &found, &req).await {
                     Next::Serve(stored) => {
                         let outcome = Outcome::Collapsed(Forward::why(&found, reuse, now));
@@ -244,12 +290,13 @@ where
                     Next::GiveUp => true,
                 }
             }
-            Role::Crowded => true,
+            Step::Crowded => true,
         };
         // Perhaps the refresh that this request waited for has failed, or takes too long: a stale answer does then,
         // unless it was invalidated meanwhile.
         if let Reuse::Stale(stand_in) = reuse
-            && (stand_in.errors && waited_in_vain || engine.failed_lately(&key, now, stand_in))
+            && (stand_in.errors && waited_in_vain
+                || engine.failed_lately(found.key(&asked.key), now, stand_in))
         {
             found = engine.find(&asked.key, req.headers()).await;
             reuse = judge(&scope, &found, &asked, engine.clock.at());
@@ -258,17 +305,8 @@ where
                 return Ok(hit(&scope, req, &asked, stored, Outcome::Hit));
             }
         }
-        return fill(&layer, req, asked, found, reuse, None, None).await;
+        return fill(layer, req, asked, found, reuse, None, None).await;
     }
-}
-
-/// Where the answer is hardly for everybody, the handler sees the client's own conditions and ranges, and answers 304
-/// and 206 as it would without a cache. Other keys are filled with whole answers.
-fn passes_conditions(asked: &Asked, reuse: Reuse, refused: bool) -> Option<BypassReason> {
-    if !asked.fields.conditional || matches!(reuse, Reuse::Stale(_)) {
-        return None;
-    }
-    asked.personal.reason().or(refused.then_some(BypassReason::Uncacheable))
 }
 
 /// Marks an exchange as leading for as long as it is; a run that ended, or panicked, is not to be finished.

@@ -37,7 +37,7 @@ pub(crate) struct Fill {
     /// The fence of the request's URL, where that is not the target of its key.
     pub(crate) url: Option<FenceId>,
     pub(crate) stamp: Stamp,
-    pub(crate) began: Now,
+    pub(crate) began: Timestamp,
     /// The range that the handler is asked for.
     pub(crate) range: Option<HeaderValue>,
     pub(crate) duty: Option<Duty>,
@@ -92,7 +92,7 @@ impl Fill {
     /// The answer may be stored, once its body is whole.
     pub(crate) fn admit(
         self: Box<Self>,
-        verdict: Verdict,
+        mut verdict: Verdict,
         status: StatusCode,
         headers: &HeaderMap,
         alias: Option<&str>,
@@ -104,9 +104,8 @@ impl Fill {
             Some(name) => self.asked.key.renamed(settings.namespace.prefix(), name),
             None => self.asked.key.clone(),
         };
-        let own: Vec<HeaderName> = settings.vary.iter().chain(&verdict.vary).cloned().collect();
-        let told = merged_vary(headers, &own);
-        let names = united(verdict.vary, known.filter(|known| *known.key() == base));
+        let told = merged_vary(headers, settings.vary.iter().chain(&verdict.vary));
+        let names = united(std::mem::take(&mut verdict.vary), known.filter(|known| *known.key() == base));
         let by = Selector { names, normalised: settings.normalised };
         let mut request = HeaderMap::new();
         if !by.names.is_empty() {
@@ -147,7 +146,7 @@ impl Fill {
         freshness.received = now.at;
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
-        let mut fields = storable(headers, &verdict.withheld, settings, now.unix);
+        let mut fields = storable(headers, &verdict, settings, now.unix);
         fields.extend(told.clone());
         let response = StoredResponse {
             status,
@@ -178,26 +177,18 @@ fn united(own: Vec<HeaderName>, known: Option<&Entry>) -> Vec<HeaderName> {
 }
 
 /// A body to be stored.
-pub(crate) enum Kept {
-    /// Made for this; what room is left in it is for the fields.
-    Copied(Vec<u8>),
+pub(crate) enum Kept<'a> {
+    /// Piece by piece, as it came.
+    Copied(&'a [Bytes]),
     /// That of a stored answer.
     Shared(Bytes),
 }
 
-impl Kept {
-    /// A body of so many bytes, to be filled in.
-    pub(crate) fn with_len(len: usize, admission: &Admission) -> Vec<u8> {
-        /// A tag is added, if there is none.
-        const TAG: usize = 40;
-        let fields: usize = admission.response.headers().map(|(_, value)| value.len()).sum();
-        Vec::with_capacity(len.saturating_add(fields + TAG))
-    }
-
-    fn as_bytes(&self) -> &[u8] {
+impl Kept<'_> {
+    fn pieces(&self) -> &[Bytes] {
         match self {
-            Self::Copied(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+            Self::Copied(pieces) => pieces,
+            Self::Shared(bytes) => std::slice::from_ref(bytes),
         }
     }
 }
@@ -244,18 +235,18 @@ impl Admission {
     }
 
     /// Stores the answer and hands it to the followers.
-    pub(crate) fn complete(self, body: Kept) -> Arc<StoredResponse> {
+    pub(crate) fn complete(self, body: Kept<'_>) -> Arc<StoredResponse> {
         let Admission { mut fill, mut response, base, at, by, aliases, targets, tags, .. } = self;
-        add_etag(&mut response, body.as_bytes(), fill.scope.settings.etag);
+        add_etag(&mut response, body.pieces(), fill.scope.settings.etag);
         let lines = std::mem::take(response.headers.edit());
         (response.headers, response.body) = match body {
-            Kept::Copied(body) => Lines::pack(lines, body),
-            Kept::Shared(body) => (Lines::pack(lines, Vec::new()).0, body),
+            Kept::Copied(pieces) => Lines::pack(lines, pieces),
+            Kept::Shared(body) => (Lines::pack(lines, &[]).0, body),
         };
         let keep_until = keep_until(&response, &fill.scope.settings.rules);
         let entry = |key: CacheKey, beyond: Vec<FenceId>, content: Content| {
             let fences = EntryFences::beyond(beyond);
-            Arc::new(Entry { key, stamp: fill.stamp, began: fill.began.at, fences, keep_until, content })
+            Arc::new(Entry { key, stamp: fill.stamp, began: fill.began, fences, keep_until, content })
         };
         let response = Arc::new(response);
         let alias =

@@ -28,7 +28,7 @@ pub(crate) fn freshened(stored: &StoredResponse, news: &HeaderMap) -> HttpRespon
     let headers = response.headers_mut();
     let named = head::connection_names(news);
     let brings = |name: &HeaderName| {
-        !(head::is_connection_field(name.as_str()) || describes_bytes(stored, name) || named.contains(name))
+        !(head::is_connection_field(name) || describes_bytes(stored, name) || named.contains(name))
             && news.contains_key(name)
     };
     // The answer was confirmed now: the date of its first making would age it.

@@ -7,6 +7,7 @@ use actix_web::http::header::HeaderMap;
 use futures_util::future::{Either, join, select};
 
 use crate::clock::Timestamp;
+use crate::engine::Engine;
 use crate::exchange::duty::{Duty, Lease};
 use crate::exchange::queue::Queue;
 use crate::fence::Stamp;
@@ -33,6 +34,12 @@ pub(crate) enum Led {
     Alone(Found, Reuse),
 }
 
+/// Whether a leader has nothing to look again for, and nobody to keep apart from; `ended` is the count of flights that
+/// had ended before its lookup.
+pub(crate) fn leads_at_once(engine: &Engine, ended: u64) -> bool {
+    ended == engine.flights.ended() && !engine.leases()
+}
+
 /// Looks again where another fill may have ended since `found` was looked up, and waits for the run of another process.
 pub(crate) async fn take_the_lead(
     scope: &Scope,
@@ -45,6 +52,10 @@ pub(crate) async fn take_the_lead(
 ) -> Led {
     let engine = &scope.engine;
     let mut last = (found, reuse);
+    if last.0.is_blind {
+        // Who cannot be read cannot be asked either: each further call would take a deadline more.
+        return Led::Runs(last.0, last.1, Duty::new(lead, None));
+    }
     if let Some(lease) = Lease::wanted(engine, last.0.key(&asked.key)) {
         // Apart, so that its state is no burden where there are no leases.
         return Box::pin(claim_the_lead(scope, lead, lease, asked, fields, last, (queue, wait))).await;

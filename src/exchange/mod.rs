@@ -1,6 +1,6 @@
 //! One exchange: from a request that has no fresh answer at hand to its answer, and to what is stored of it.
 //!
-//! `course` leads it: checks, lookup, then a hit, a wait in the `queue`, or a run. `handler` runs what the cache wraps
+//! `course` leads it: checks, lookup, then the `step` that is next: a hit, a wait in the `queue`, or a run. `handler` runs what the cache wraps
 //! and judges what it answers; `fill` and `body` store that; `respond` answers out of what is stored; `refresh` does
 //! the same behind an answer.
 
@@ -23,5 +23,6 @@ pub(crate) mod queue;
 pub(crate) mod refresh;
 pub(crate) mod respond;
 pub(crate) mod slot;
+pub(crate) mod step;
 pub(crate) mod telling;
 pub(crate) mod written;

@@ -40,17 +40,17 @@ pub(crate) async fn find(
     range: &HeaderValue,
     fields: &HeaderMap,
 ) -> Option<Arc<StoredResponse>> {
-    let (engine, key) = (&scope.engine, found.key(&asked.key));
+    let (engine, key, name) = (&scope.engine, found.key(&asked.key), found.name.as_deref());
     let now = engine.clock.now();
     let serves = |part: &StoredResponse| {
         asked.judge(part, &scope.settings.rules, now.at).is_fresh() && range_applies(fields, part, now.unix)
     };
-    if let Some(same) = reached(engine, &key.ranged(Some(range.as_bytes())), found).await
+    if let Some(same) = reached(engine, &key.ranged(Some(range.as_bytes())), name).await
         && let Some(same) = same.response().filter(|part| serves(part))
     {
         return Some(Arc::clone(same));
     }
-    let last = last(engine, key, found).await?;
+    let last = last(engine, key, name).await?;
     let part = last.response().filter(|part| serves(part))?;
     let (described, held) = (described(part)?, part.body.len());
     // Of one that is shorter than it says nobody knows what its bytes are, if they are encoded.
@@ -67,15 +67,15 @@ pub(crate) async fn find(
     Some(Arc::new(cut))
 }
 
-/// The part that was stored last.
-async fn last(engine: &Engine, key: &CacheKey, found: &Found) -> Option<Arc<Entry>> {
+/// The part that was stored last under a key, which the request may have found by a name.
+async fn last(engine: &Engine, key: &CacheKey, name: Option<&Entry>) -> Option<Arc<Entry>> {
     let Content::Alias(at) = &engine.get(&key.ranged(None)).await.entry?.content else { return None };
-    reached(engine, at, found).await
+    reached(engine, at, name).await
 }
 
-async fn reached(engine: &Engine, key: &CacheKey, found: &Found) -> Option<Arc<Entry>> {
+async fn reached(engine: &Engine, key: &CacheKey, name: Option<&Entry>) -> Option<Arc<Entry>> {
     let entry = engine.get(key).await.entry?;
-    engine.is_reached(&entry, found.name.as_deref()).await.then_some(entry)
+    engine.is_reached(&entry, name).await.then_some(entry)
 }
 
 fn described(part: &StoredResponse) -> Option<Part> {
@@ -100,9 +100,14 @@ pub(crate) struct Completion {
 impl Completion {
     /// Of the part that was stored last, if it is fresh and has a strong validator: by nothing less can two parts be
     /// known to be of one representation.
-    pub(crate) async fn find(scope: &Scope, found: &Found, asked: &Asked) -> Option<Self> {
+    pub(crate) async fn find(
+        scope: &Scope,
+        key: &CacheKey,
+        name: Option<&Entry>,
+        asked: &Asked,
+    ) -> Option<Self> {
         let engine = &scope.engine;
-        let last = last(engine, found.key(&asked.key), found).await?;
+        let last = last(engine, key, name).await?;
         let part = Arc::clone(last.response()?);
         let is_fresh = asked.judge(&part, &scope.settings.rules, engine.clock.at()).is_fresh();
         let described = described(&part)?;

@@ -81,7 +81,7 @@ impl Refresh {
         rt::spawn(tokio::time::timeout(most, async move {
             let Ok(duty) = self.duty(&layer.scope, &asked, &found, req.headers(), due).await else { return };
             let stale = Reuse::Stale(StandIn::default());
-            if let Ok(response) = fill(&layer, req, asked, found, stale, None, Some(duty)).await {
+            if let Ok(response) = fill(layer, req, asked, found, stale, None, Some(duty)).await {
                 body::exhaust(response.into_body()).await;
             }
         }));
@@ -90,7 +90,7 @@ impl Refresh {
     /// Runs the request for its client too, who waits; where that fails, the stale answer stands in.
     pub(crate) async fn run_in_front<S, B>(
         self,
-        layer: &Rc<Layer<S>>,
+        layer: Rc<Layer<S>>,
         req: ServiceRequest,
         asked: Asked,
         found: Found,

@@ -150,14 +150,6 @@ fn multipart(stored: &StoredResponse, parts: &[(u64, u64)]) -> Option<(HeaderVal
     (sent < len).then_some((content_type, pieces))
 }
 
-/// Writes the status fields of an answer that was just made and is stored, in place of any it came with.
-pub(crate) fn tell_stored(scope: &Scope, status: StatusCode, headers: &mut HeaderMap, told: Told<'_>) {
-    if let Some(field) = &scope.settings.status_field {
-        headers.remove(&field.name);
-    }
-    tell(scope, status, headers, told, || 0);
-}
-
 /// Seconds of freshness left; negative when stale (RFC 9211 section 2.5).
 fn remaining(stored: &StoredResponse, age: Duration) -> i64 {
     let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);

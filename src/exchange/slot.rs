@@ -18,30 +18,41 @@ pub(crate) struct Slot {
     pub(crate) reason: FillReason,
     pub(crate) wishes: RefCell<Wishes>,
     pub(crate) queued: RefCell<Vec<Invalidation>>,
+    /// That of the next layer around this one.
+    outer: Option<Rc<Slot>>,
 }
 
-/// The layers around a handler, the innermost last.
+/// The slot of the innermost layer around a handler.
 #[derive(Clone)]
-struct Layers(Vec<Rc<Slot>>);
+struct Innermost(Rc<Slot>);
 
 impl Slot {
-    pub(crate) fn new(handle: CacheHandle, reason: FillReason) -> Rc<Slot> {
-        Rc::new(Self { handle, reason, wishes: RefCell::default(), queued: RefCell::default() })
+    /// One with no layer around it.
+    pub(crate) fn new(handle: CacheHandle, reason: FillReason) -> Slot {
+        Self { handle, reason, wishes: RefCell::default(), queued: RefCell::default(), outer: None }
     }
 
     /// The slot of the innermost layer around a handler.
     pub(crate) fn innermost(req: &HttpRequest) -> Option<Rc<Slot>> {
-        req.extensions().get::<Layers>().and_then(|layers| layers.0.last().cloned())
+        req.extensions().get::<Innermost>().map(|innermost| Rc::clone(&innermost.0))
+    }
+
+    /// The slots of all layers around a handler, the innermost first.
+    fn all(req: &HttpRequest) -> impl Iterator<Item = Rc<Slot>> {
+        std::iter::successors(Self::innermost(req), |slot| slot.outer.clone())
     }
 
     /// Opens a slot for the handler of this request.
     pub(crate) fn open(req: &HttpRequest, scope: &Arc<Scope>, reason: FillReason) -> Rc<Slot> {
-        let slot = Self::new(CacheHandle { scope: Arc::clone(scope) }, reason);
+        let mut slot = Self::new(CacheHandle { scope: Arc::clone(scope) }, reason);
         let mut extensions = req.extensions_mut();
-        match extensions.get_mut::<Layers>() {
-            Some(layers) => layers.0.push(Rc::clone(&slot)),
+        let innermost = extensions.get_mut::<Innermost>();
+        slot.outer = innermost.as_ref().map(|outer| Rc::clone(&outer.0));
+        let slot = Rc::new(slot);
+        match innermost {
+            Some(innermost) => innermost.0 = Rc::clone(&slot),
             None => {
-                extensions.insert(Layers(vec![Rc::clone(&slot)]));
+                extensions.insert(Innermost(Rc::clone(&slot)));
             }
         }
         slot
@@ -51,15 +62,16 @@ impl Slot {
     ///
     /// Under whatever namespace: an answer that two layers kept would outlive an invalidation that names one of them.
     pub(crate) fn is_nested(req: &HttpRequest, scope: &Arc<Scope>) -> bool {
-        let extensions = req.extensions();
-        let mut outer = extensions.get::<Layers>().into_iter().flat_map(|layers| &layers.0);
-        outer.any(|slot| Arc::ptr_eq(&slot.handle.scope.engine, &scope.engine))
+        Self::all(req).any(|slot| Arc::ptr_eq(&slot.handle.scope.engine, &scope.engine))
     }
 
-    /// Closes it; what the handler said is read from here on.
-    pub(crate) fn close(self: &Rc<Self>, req: &HttpRequest) {
-        if let Some(layers) = req.extensions_mut().get_mut::<Layers>() {
-            layers.0.retain(|slot| !Rc::ptr_eq(slot, self));
+    /// Closes it, and what was left open inside; what the handler said is read from here on.
+    pub(crate) fn close(&self, req: &HttpRequest) {
+        let mut extensions = req.extensions_mut();
+        match (&self.outer, extensions.get_mut::<Innermost>()) {
+            (Some(outer), Some(innermost)) => innermost.0 = Rc::clone(outer),
+            (None, Some(_)) => drop(extensions.remove::<Innermost>()),
+            (_, None) => {}
         }
     }
 
@@ -74,17 +86,15 @@ impl Slot {
     /// Tells all layers around this one that its store answers: what the handler said of the answer is known to this
     /// layer alone, so they must not keep it.
     pub(crate) fn answers(req: &HttpRequest) {
-        if let Some(layers) = req.extensions().get::<Layers>() {
-            for outer in &layers.0 {
-                outer.wishes.borrow_mut().reused = true;
-            }
+        for outer in Self::all(req) {
+            outer.wishes.borrow_mut().reused = true;
         }
     }
 
     /// Gives a request's stand-in the layers that it has to answer to.
     pub(crate) fn hand_over(req: &HttpRequest, likeness: &HttpRequest) {
-        if let Some(layers) = req.extensions().get::<Layers>() {
-            likeness.extensions_mut().insert(layers.clone());
+        if let Some(innermost) = Self::innermost(req) {
+            likeness.extensions_mut().insert(Innermost(innermost));
         }
     }
 

@@ -105,6 +105,16 @@ pub(crate) fn tell(
     }
 }
 
+/// Writes the status fields of an answer that was just made and is stored, in place of any it came with.
+pub(crate) fn tell_stored(scope: &Scope, status: StatusCode, headers: &mut HeaderMap, told: Told<'_>) {
+    if let Some(field) = &scope.settings.status_field {
+        headers.insert(field.name.clone(), field.miss.clone());
+    }
+    if scope.settings.cache_status.is_some() {
+        tell_cache_status(scope, status, headers, told, 0);
+    }
+}
+
 fn tell_cache_status(scope: &Scope, status: StatusCode, headers: &mut HeaderMap, told: Told<'_>, ttl: i64) {
     let text = match told.outcome {
         Outcome::Hit => format!("hit; ttl={ttl}"),

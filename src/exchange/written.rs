@@ -8,7 +8,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use crate::clock::Now;
+use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::exchange::behind;
 use crate::exchange::fill::{Fill, snapshot};
@@ -34,7 +34,7 @@ pub(crate) struct Write {
 struct Posted {
     asked: Asked,
     stamp: Stamp,
-    began: Now,
+    began: Timestamp,
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -140,7 +140,7 @@ impl Posted {
         }
         let asked = request::ask(&scope.settings, req, &Method::GET, (fields, host), None).ok()?;
         let stamp = scope.engine.get(&asked.key).await.stamp;
-        Some(Self { asked, stamp, began: scope.engine.clock.now(), fields: snapshot(req.headers()) })
+        Some(Self { asked, stamp, began: scope.engine.clock.at(), fields: snapshot(req.headers()) })
     }
 
     /// With the fences that name its answer; none if it may not be stored for its tags.

@@ -1,6 +1,6 @@
 //! What an answer's fields say, parsed once.
 
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{self, HeaderName};
 
 use crate::policy::directives::{Reach, ResponseDirectives};
 use crate::policy::{date, fields, targeted, vary};
@@ -14,6 +14,8 @@ pub(crate) struct ResponseFacts {
     pub(crate) targeted: Option<ResponseDirectives>,
     pub(crate) age: u32,
     pub(crate) date: Option<i64>,
+    /// There is a `Date`, if one that cannot be read.
+    pub(crate) is_dated: bool,
     /// `Expires`: absent, or a date; a bad date is the past (RFC 9111 section 5.3).
     pub(crate) expires: Option<i64>,
     pub(crate) last_modified: Option<i64>,
@@ -23,14 +25,16 @@ pub(crate) struct ResponseFacts {
     pub(crate) event_stream: bool,
     pub(crate) nonce: bool,
     pub(crate) groups: Vec<Vec<u8>>,
+    /// The fields that `Connection` names (RFC 9110 section 7.6.1).
+    pub(crate) of_connection: Vec<HeaderName>,
     pub(crate) lines: usize,
     pub(crate) bytes: usize,
 }
 
 impl ResponseFacts {
-    /// Reads the field lines of an answer; names in lower case.
+    /// Reads the field lines of an answer.
     pub(crate) fn read<'a>(
-        lines: impl Iterator<Item = (&'a str, &'a [u8])>,
+        lines: impl Iterator<Item = (&'a HeaderName, &'a [u8])>,
         targets: &[HeaderName],
         now: i64,
     ) -> Self {
@@ -40,26 +44,31 @@ impl ResponseFacts {
         let mut encoded = false;
         for (name, value) in lines {
             facts.lines += 1;
-            facts.bytes += name.len() + value.len();
-            match name {
-                "cache-control" => facts.cache.read_line(value),
-                "age" => age.push(value),
-                "expires" => expires.push(value),
-                "date" => facts.date = date::parse(value, now),
-                "last-modified" => facts.last_modified = date::parse(value, now),
-                "etag" => facts.has_etag = true,
-                "vary" => facts.vary.add_field(value),
-                "set-cookie" => facts.sets_cookie = true,
-                "cache-groups" => facts.groups.push(value.to_vec()),
-                "content-type" => facts.event_stream = starts_with(value, b"text/event-stream"),
-                "content-encoding" => encoded = !value.eq_ignore_ascii_case(b"identity"),
+            facts.bytes += name.as_str().len() + value.len();
+            // Names that everyone knows are compared by their numbers, and only the others by text.
+            match *name {
+                header::CACHE_CONTROL => facts.cache.read_line(value),
+                header::AGE => age.push(value),
+                header::EXPIRES => expires.push(value),
+                header::DATE => {
+                    facts.is_dated = true;
+                    facts.date = date::parse(value, now);
+                }
+                header::LAST_MODIFIED => facts.last_modified = date::parse(value, now),
+                header::ETAG => facts.has_etag = true,
+                header::VARY => facts.vary.add_field(value),
+                header::SET_COOKIE => facts.sets_cookie = true,
+                header::CONTENT_TYPE => facts.event_stream = starts_with(value, b"text/event-stream"),
+                header::CONTENT_ENCODING => encoded = !value.eq_ignore_ascii_case(b"identity"),
+                header::CONNECTION => facts.of_connection.extend(fields::names(value)),
                 // Some layers answer for the asking origin and forget to say so.
-                "access-control-allow-origin" if value != b"*" => facts.vary.add("origin"),
-                "content-security-policy" | "content-security-policy-report-only" => {
+                header::ACCESS_CONTROL_ALLOW_ORIGIN if value != b"*" => facts.vary.add("origin"),
+                header::CONTENT_SECURITY_POLICY | header::CONTENT_SECURITY_POLICY_REPORT_ONLY => {
                     facts.nonce |= value.windows(7).any(|part| part.eq_ignore_ascii_case(b"'nonce-"));
                 }
+                _ if name.as_str() == "cache-groups" => facts.groups.push(value.to_vec()),
                 _ => {
-                    if let Some(rank) = targets.iter().position(|target| target.as_str() == name) {
+                    if let Some(rank) = targets.iter().position(|target| target == name) {
                         spoken.push((rank, value));
                     }
                 }
@@ -68,9 +77,11 @@ impl ResponseFacts {
         if encoded {
             facts.vary.add("accept-encoding");
         }
-        facts.targeted = (0..targets.len()).find_map(|rank| {
-            targeted::parse(spoken.iter().filter(|(of, _)| *of == rank).map(|(_, value)| *value))
-        });
+        if !spoken.is_empty() {
+            facts.targeted = (0..targets.len()).find_map(|rank| {
+                targeted::parse(spoken.iter().filter(|(of, _)| *of == rank).map(|(_, value)| *value))
+            });
+        }
         facts.age = fields::age(age.into_iter());
         facts.expires = match expires.as_slice() {
             [] => None,
@@ -125,7 +136,9 @@ mod tests {
     #[test]
     fn an_answer_for_one_origin_or_encoding_varies_whatever_it_says() {
         let read = |lines: &[(&'static str, &'static str)]| {
-            ResponseFacts::read(lines.iter().map(|(name, value)| (*name, value.as_bytes())), &[], 0)
+            let lines: Vec<_> =
+                lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.as_bytes())).collect();
+            ResponseFacts::read(lines.iter().map(|(name, value)| (name, *value)), &[], 0)
         };
         let names = |facts: ResponseFacts| match facts.vary {
             vary::Names::Some(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use actix_web::http::header::HeaderName;
+
 /// The greatest delta-seconds; every longer one means this one (RFC 9111 §1.2.2).
 pub(crate) const DELTA_MAX: u32 = 1 << 31;
 
@@ -33,9 +35,15 @@ pub(crate) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|member| !member.is_empty())
 }
 
+/// The names of fields in such a list, without those that are none.
+pub(crate) fn names(value: &[u8]) -> impl Iterator<Item = HeaderName> {
+    members(value).filter_map(|member| HeaderName::from_bytes(member).ok())
+}
+
 /// Whether a byte may stand in a token (RFC 9110 §5.6.2).
 pub(crate) fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    matches!(byte,
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 /// The content of a quoted-string, each quoted-pair replaced by its second byte (RFC 9110 §5.6.4).

@@ -19,8 +19,9 @@ pub(crate) struct Verdict {
     /// The request fields that select it.
     pub(crate) vary: Vec<HeaderName>,
     pub(crate) tags: Vec<String>,
-    /// The fields that are not stored.
+    /// The fields that are not stored: what the answer itself keeps out, and what `Connection` names.
     pub(crate) withheld: Vec<HeaderName>,
+    pub(crate) is_dated: bool,
 }
 
 /// The circumstances of an answer that its own fields do not tell.
@@ -83,7 +84,10 @@ pub(crate) fn judge(
     }
 
     let understood = about.status.canonical_reason().is_some();
-    let withheld = if rules.to_the_letter { facts.read_to_the_letter(understood) } else { Vec::new() };
+    let mut withheld = std::mem::take(&mut facts.of_connection);
+    if rules.to_the_letter {
+        withheld.append(&mut facts.read_to_the_letter(understood));
+    }
     // RFC 9111 section 5.2.2.3.
     if facts.either(|said| said.must_understand) && !understood {
         return Err(NotStoredReason::Status);
@@ -98,7 +102,8 @@ pub(crate) fn judge(
     }
 
     // RFC 9111 section 3.5: what makes an answer to an authorized request everybody's.
-    let said = facts.said().clone();
+    let mut names = std::mem::take(&mut facts.vary);
+    let said = facts.said();
     let for_authorized = said.public || said.s_maxage.is_some() || said.must_revalidate;
     let for_cookies = said.public || said.s_maxage.is_some();
     if about.personal.authorization && !for_authorized {
@@ -113,7 +118,6 @@ pub(crate) fn judge(
         said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some() || said.no_cache.is_said()
     });
 
-    let mut names = facts.vary;
     for name in &wishes.vary {
         names.add(name);
     }
@@ -143,6 +147,7 @@ pub(crate) fn judge(
         vary,
         tags,
         withheld,
+        is_dated: facts.is_dated,
     })
 }
 

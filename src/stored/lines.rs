@@ -28,37 +28,42 @@ impl Lines {
     ///
     /// A value that came off a connection is a slice of all that was read with it; and values with buffers of their own
     /// are dearer to clone and to drop, which every hit does.
-    pub(crate) fn pack(lines: Vec<Line>, mut body: Vec<u8>) -> (Self, Bytes) {
+    pub(crate) fn pack(lines: Vec<Line>, body: &[Bytes]) -> (Self, Bytes) {
         let fit = pattern::of(&lines);
-        let mut own = lines;
-        if let Some(Fit { mut differs, .. }) = fit {
-            own.retain(|_| {
-                let is_own = differs & 1 == 1;
-                differs >>= 1;
-                is_own
-            });
+        let is_own = |at: usize| fit.is_none_or(|fit| fit.differs >> at & 1 == 1);
+        let own = || lines.iter().enumerate().filter(|(at, _)| is_own(*at)).map(|(_, (_, value))| value);
+        let of_body: usize = body.iter().map(Bytes::len).sum();
+        let of_own: usize = own().map(HeaderValue::len).sum();
+        // Not a byte more: what is spare here would be spare for as long as the entry lives.
+        let mut bytes = Vec::with_capacity(of_body.saturating_add(of_own));
+        for piece in body {
+            bytes.extend_from_slice(piece);
         }
-        let len = body.len();
-        for (_, value) in &own {
-            body.extend_from_slice(value.as_bytes());
+        for value in own() {
+            bytes.extend_from_slice(value.as_bytes());
         }
-        // What is spare here would be spare for as long as the entry lives.
-        body.shrink_to_fit();
-        let mut behind = Bytes::from(body);
-        let body = behind.split_to(len);
-        for (_, value) in &mut own {
-            let is_sensitive = value.is_sensitive();
-            if let Ok(packed) = HeaderValue::from_maybe_shared(behind.split_to(value.len())) {
-                *value = packed;
-                value.set_sensitive(is_sensitive);
-            }
-        }
+        let mut behind = Bytes::from(bytes);
+        let body = behind.split_to(of_body);
+        let mut packed = |value: &HeaderValue| {
+            let bytes = behind.split_to(value.len());
+            let mut packed = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+            packed.set_sensitive(value.is_sensitive());
+            packed
+        };
         let kind = match fit {
-            None => {
-                own.shrink_to_fit();
-                Kind::Given(own)
+            Some(fit) => {
+                let mut values = Vec::with_capacity(fit.differs.count_ones() as usize);
+                values.extend(own().map(packed));
+                Kind::Packed { fit, own: values.into() }
             }
-            Some(fit) => Kind::Packed { fit, own: own.into_iter().map(|(_, value)| value).collect() },
+            None => {
+                let mut lines = lines;
+                for (_, value) in &mut lines {
+                    *value = packed(value);
+                }
+                lines.shrink_to_fit();
+                Kind::Given(lines)
+            }
         };
         (Self(kind), body)
     }
@@ -170,7 +175,8 @@ mod tests {
                 line("x-lines-empty", ""),
                 secret,
             ];
-            let (packed, body) = Lines::pack(given.clone(), b"body".to_vec());
+            let (packed, body) =
+                Lines::pack(given.clone(), &[Bytes::from_static(b"bo"), Bytes::from_static(b"dy")]);
             assert_eq!(body, "body");
             assert_eq!(packed, Lines::from(given.clone()));
             assert_eq!(packed.iter().last().map(|(_, value)| value.is_sensitive()), Some(true));
@@ -186,7 +192,7 @@ mod tests {
         for many in [0_usize, 1, 31, 32, 33, 200] {
             for _ in 0..3 {
                 let given: Vec<Line> = (0..many).map(|nth| line("x-many", &nth.to_string())).collect();
-                let (packed, body) = Lines::pack(given.clone(), Vec::new());
+                let (packed, body) = Lines::pack(given.clone(), &[]);
                 assert!(body.is_empty());
                 assert_eq!(packed, Lines::from(given));
             }

@@ -1,11 +1,13 @@
 //! Names and values that the field lines of many answers have in common, kept once for the process.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
+
+use crate::key::KeyIsHash;
 
 /// A field line.
 pub(crate) type Line = (HeaderName, HeaderValue);
@@ -17,7 +19,8 @@ pub(crate) struct Pattern(Vec<Line>);
 /// The patterns of the process: few, for they stay.
 #[derive(Default)]
 struct Patterns {
-    families: HashMap<u64, Family>,
+    families: HashMap<u64, Family, BuildHasherDefault<KeyIsHash>>,
+    seed: RandomState,
     bytes: usize,
 }
 
@@ -67,13 +70,12 @@ pub(crate) fn of(lines: &[Line]) -> Option<Fit> {
     if patterns.families.len() >= MOST_FAMILIES && !patterns.families.contains_key(&names) {
         return None;
     }
-    let seed = patterns.families.hasher().clone();
-    let hash = |(_, value): &Line| seed.hash_one(value.as_bytes());
     let family = patterns.families.entry(names).or_default();
     let likest = family.likest(lines);
     if likest.is_some_and(|fit| fit.differs.count_ones() <= FEW) {
         return likest;
     }
+    let hash = |(_, value): &Line| patterns.seed.hash_one(value.as_bytes());
     let values: Vec<u64> = lines.iter().map(hash).collect();
     let last = std::mem::replace(&mut family.last, values);
     let is_first = family.patterns.is_empty();

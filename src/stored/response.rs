@@ -170,7 +170,7 @@ impl StoredResponse {
     /// The same response in buffers of its own.
     pub(crate) fn copy(&self) -> Self {
         let lines = self.headers().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let (headers, body) = Lines::pack(lines, self.body.to_vec());
+        let (headers, body) = Lines::pack(lines, std::slice::from_ref(&self.body));
         Self { headers, body, ..*self }
     }
 

@@ -26,15 +26,19 @@ pub(crate) struct RequestFields {
 impl RequestFields {
     /// Reads them, and the first `Host` line: to look it up again would cost each hit a hash.
     pub(crate) fn read(headers: &HeaderMap) -> (Self, Option<&HeaderValue>) {
-        let (mut fields, mut host) = (Self::default(), None);
-        for (name, value) in headers {
-            // Names that everyone knows are compared by their numbers, and only the others by text.
+        let mut hosts = headers.get_all(&header::HOST);
+        let host = hosts.next();
+        let mut fields = Self { several_hosts: hosts.len() > 0, ..Self::default() };
+        // By names, which takes half of what pairs take.
+        for name in headers.keys() {
+            // Those that everyone knows are compared by their numbers, and only the others by text.
             match *name {
-                header::HOST if host.is_none() => host = Some(value),
-                header::HOST => fields.several_hosts = true,
+                header::HOST => {}
                 header::AUTHORIZATION => fields.authorization = true,
                 header::COOKIE => fields.cookie = true,
-                header::CONTENT_LENGTH => fields.body |= value.as_bytes() != b"0",
+                header::CONTENT_LENGTH => {
+                    fields.body |= headers.get_all(name).any(|length| length.as_bytes() != b"0");
+                }
                 header::TRANSFER_ENCODING => fields.body = true,
                 header::UPGRADE => fields.upgrade = true,
                 header::CACHE_CONTROL | header::PRAGMA => fields.cache_control = true,

@@ -31,7 +31,7 @@ pub(crate) fn evaluate(
     stored: &StoredResponse,
     now: impl Fn() -> i64,
 ) -> Answer {
-    let safe = matches!(method.as_str(), "GET" | "HEAD" | "QUERY");
+    let safe = *method == Method::GET || *method == Method::HEAD || method.as_str() == "QUERY";
     if !matches!(stored.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) || !safe {
         return Answer::Whole;
     }
@@ -55,10 +55,10 @@ pub(crate) fn evaluate(
 }
 
 fn not_modified(fields: &HeaderMap, stored: &StoredResponse, now: impl Fn() -> i64) -> bool {
-    let mut lines = fields.get_all(header::IF_NONE_MATCH).map(HeaderValue::as_bytes).peekable();
-    if lines.peek().is_some() {
-        // RFC 9110 section 13.1.3: If-None-Match, where present, decides alone.
-        return !etag::none_match(lines, stored.etag());
+    // RFC 9110 section 13.1.3: If-None-Match, where present, decides alone.
+    let lines = fields.get_all(&header::IF_NONE_MATCH);
+    if lines.len() > 0 {
+        return !etag::none_match(lines.map(HeaderValue::as_bytes), stored.etag());
     }
     let date = |value: &HeaderValue| date::parse(value.as_bytes(), now());
     // RFC 9111 section 4.3.2: without Last-Modified, its Date says when the response was surely not older.

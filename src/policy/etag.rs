@@ -14,10 +14,13 @@ fn is_entity_tag(value: &[u8]) -> bool {
 ///
 /// The current representation exists, so it is always one of `*` (RFC 9110 §13.1.2).
 pub(crate) fn none_match<'a>(mut lines: impl Iterator<Item = &'a [u8]>, current: Option<&[u8]>) -> bool {
-    !lines.any(|line| {
-        trim_ows(line) == b"*"
-            || current.is_some_and(|current| entity_tags(line).any(|tag| weak_eq(tag, current)))
-    })
+    // Nearly all clients send back what they were given, and no more.
+    !lines.any(|line| current == Some(line) || matches(line, current))
+}
+
+fn matches(line: &[u8], current: Option<&[u8]>) -> bool {
+    trim_ows(line) == b"*"
+        || current.is_some_and(|current| entity_tags(line).any(|tag| weak_eq(tag, current)))
 }
 
 /// Whether If-Range is true, so that the Range beside it holds (RFC 9110 §13.1.5).

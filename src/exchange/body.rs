@@ -104,7 +104,7 @@ impl<B: MessageBody + 'static> MessageBody for CacheBody<B> {
         let piece = match self.as_mut().project().kind.project() {
             KindProjection::Pass { body } => return body.poll_next(cx).map_err(Into::into),
             KindProjection::Whole { bytes } => {
-                let chunk = bytes.split_to(bytes.len().min(SLICE));
+                let chunk = if bytes.len() > SLICE { bytes.split_to(SLICE) } else { std::mem::take(bytes) };
                 return Poll::Ready((!chunk.is_empty()).then_some(Ok(chunk)));
             }
             KindProjection::None => return Poll::Ready(None),

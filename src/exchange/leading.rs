@@ -10,7 +10,6 @@ use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::exchange::duty::{Duty, Lease};
 use crate::exchange::queue::Queue;
-use crate::fence::Stamp;
 use crate::flight::{Landing, Lead};
 use crate::found::Found;
 use crate::policy::reuse::Reuse;
@@ -132,8 +131,8 @@ async fn claim_the_lead(
 
 /// What another look has brought, if it is of use; else it is what was found `last`.
 fn weigh(scope: &Scope, asked: &Asked, again: Found, last: &mut (Found, Reuse)) -> Option<Found> {
-    if again.entry.is_none() && again.at.is_none() && again.stamp == Stamp::default() {
-        // Hardly a look: the storage was late, or knows of no time. What was found before is good, and as cautious.
+    if again.is_blind {
+        // What was found before is good, and as cautious.
         return None;
     }
     let reuse = judge(scope, &again, asked, scope.engine.clock.at());

@@ -73,27 +73,28 @@ impl MemoryStorage {
     fn lookup(&self, key: &CacheKey) -> Lookup {
         let shelf = &*self.0;
         let stamp = shelf.now();
-        let hash = key.hash64();
-        let near =
-            NEAR.with(|near| near.get(hash, |slot| slot.is(key, shelf), |slot| shelf.is_valid(slot, stamp)));
+        // By this, and not by its hash: that takes longer, and collisions here cost no more than the way to the shelf.
+        let glance = key.glance();
+        let near = NEAR
+            .with(|near| near.get(glance, |slot| slot.is(key, shelf), |slot| shelf.is_valid(slot, stamp)));
         let (held, is_popular) = match near {
             Some(Nearby::Copy(entry)) => return Lookup { entry: Some(entry), stamp },
             Some(Nearby::Shared(slot, is_popular)) => (Some(slot), is_popular),
             None => {
                 let slot = shelf.get(key);
                 if let Some(slot) = &slot {
-                    NEAR.with(|near| near.set(hash, slot));
+                    NEAR.with(|near| near.set(glance, slot));
                 }
                 (slot, false)
             }
         };
         let entry = held.and_then(|slot| {
             if !shelf.is_valid(&slot, stamp) {
-                shelf.bury(hash, &slot);
+                shelf.bury(key.hash64(), &slot);
                 return None;
             }
             if is_popular {
-                NEAR.with(|near| near.copy(hash, &slot, || slot.entry.copy(LARGEST_COPY).map(Arc::new)));
+                NEAR.with(|near| near.copy(glance, &slot, || slot.entry.copy(LARGEST_COPY).map(Arc::new)));
             }
             Some(Arc::clone(&slot.entry))
         });

@@ -201,6 +201,7 @@ where
         answer_all(&app, requests(batch));
     }
     // The date is another one by now: nearly always it is not the one that the first answers had in common.
+    #[allow(clippy::disallowed_methods)] // nobody else is at work
     std::thread::sleep(Duration::from_millis(1_100));
     let mut allocations = 0;
     for batch in BATCHES..2 * BATCHES {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use actix_fast_cache::storage::{Claimed, Fence, FenceId, Holder, Stamp};
+use actix_fast_cache::storage::{Claimed, Holder};
 use actix_fast_cache::{
-    CacheConfig, CacheConfigBuilder, CacheKey, Entry, FailingStorage, FastCache, Lookup, ManualClock,
-    MemoryStorage, Storage, StorageError,
+    CacheConfig, CacheConfigBuilder, CacheKey, FailingStorage, FastCache, Lookup, ManualClock, MemoryStorage,
+    Storage, StorageError,
 };
 use actix_web::body::{BodyStream, SizedStream};
 use actix_web::dev::{Service, ServiceRequest};
@@ -21,7 +21,7 @@ use actix_web::web::Bytes;
 use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, rt, web};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use support::{Gate, Reply, Runs, Server, request, reset, until};
+use support::{Gate, Reply, Runs, Server, answered_by, request, reset, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -210,21 +210,7 @@ async fn a_fill_that_ends_between_lookup_and_lead_is_not_run_again() {
             answer
         }
 
-        async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-            self.memory.put(entry).await
-        }
-
-        async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-            self.memory.remove(key).await
-        }
-
-        async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-            self.memory.raise(fences).await
-        }
-
-        async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-            self.memory.is_current(stamp, fences).await
-        }
+        answered_by!(memory: put, remove, raise, is_current);
     }
 
     let (runs, lookups, late) = (Runs::new(), Runs::new(), Gate::shut());
@@ -931,26 +917,6 @@ async fn another_process_is_waited_for_before_anything_was_ever_invalidated() {
     const HELD: usize = 5;
 
     impl Storage for Elsewhere {
-        async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
-            self.memory.get(key).await
-        }
-
-        async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-            self.memory.put(entry).await
-        }
-
-        async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-            self.memory.remove(key).await
-        }
-
-        async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-            self.memory.raise(fences).await
-        }
-
-        async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-            self.memory.is_current(stamp, fences).await
-        }
-
         fn leases(&self) -> bool {
             true
         }
@@ -958,6 +924,8 @@ async fn another_process_is_waited_for_before_anything_was_ever_invalidated() {
         async fn claim(&self, _: &CacheKey, _: Holder, _: Duration) -> Result<Claimed, StorageError> {
             Ok(if self.claims.add() <= HELD { Claimed::Held } else { Claimed::Granted })
         }
+
+        answered_by!(memory: get, put, remove, raise, is_current);
     }
 
     let (runs, claims) = (Runs::new(), Runs::new());

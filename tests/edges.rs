@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use actix_fast_cache::storage::{Fence, FenceId, Stamp};
 use actix_fast_cache::{
-    CacheConfig, CacheConfigBuilder, CacheControl, CacheKey, Entry, FastCache, Invalidation, Lookup,
-    ManualClock, MemoryStorage, Storage, StorageError,
+    CacheConfig, CacheConfigBuilder, CacheControl, FastCache, Invalidation, ManualClock, MemoryStorage,
+    Storage, StorageError,
 };
 use actix_web::http::Method;
 use actix_web::{App, HttpRequest, HttpResponse, web};
-use support::{Runs, Server, request, reset, until};
+use support::{Runs, Server, answered_by, request, reset, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -151,18 +151,6 @@ struct Gated {
 }
 
 impl Storage for Gated {
-    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
-        self.memory.get(key).await
-    }
-
-    async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
-        self.memory.put(entry).await
-    }
-
-    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-        self.memory.remove(key).await
-    }
-
     async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
         self.asked.add();
         self.gate.acquire().await.unwrap().forget();
@@ -174,6 +162,8 @@ impl Storage for Gated {
         self.gate.acquire().await.unwrap().forget();
         self.memory.is_current(stamp, fences).await
     }
+
+    answered_by!(memory: get, put, remove);
 }
 
 /// What a write leaves to do when its handler has succeeded.

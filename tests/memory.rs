@@ -14,10 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix_fast_cache::storage::{Fence, FenceId, Stamp};
 use actix_fast_cache::{
-    CacheConfig, CacheHandle, CacheKey, Entry, EtagMode, FastCache, Lookup, ManualClock, MemoryStorage,
-    Storage, StorageError, StoreOptions, StoredResponse,
+    CacheConfig, CacheHandle, Entry, EtagMode, FastCache, ManualClock, MemoryStorage, Storage, StorageError,
+    StoreOptions, StoredResponse,
 };
 use actix_web::body::BodyStream;
 use actix_web::dev::Service;
@@ -27,7 +26,7 @@ use actix_web::test::{TestRequest, init_service};
 use actix_web::web::{self, Bytes};
 use actix_web::{App, Error, HttpRequest, HttpResponse};
 use futures_util::stream;
-use support::{Runs, Server, request, until};
+use support::{Runs, Server, answered_by, request, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -359,26 +358,12 @@ struct Recorded {
 }
 
 impl Storage for Recorded {
-    async fn get(&self, key: &CacheKey) -> Result<Lookup, StorageError> {
-        self.memory.get(key).await
-    }
-
     async fn put(&self, entry: Arc<Entry>) -> Result<(), StorageError> {
         self.put.lock().unwrap().insert(entry.key().as_bytes().to_vec(), Arc::clone(&entry));
         self.memory.put(entry).await
     }
 
-    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-        self.memory.remove(key).await
-    }
-
-    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        self.memory.raise(fences).await
-    }
-
-    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-        self.memory.is_current(stamp, fences).await
-    }
+    answered_by!(memory: get, remove, raise, is_current);
 }
 
 impl Recorded {

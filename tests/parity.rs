@@ -26,7 +26,7 @@ use actix_web::{App, Error, FromRequest, HttpRequest, HttpResponse, test};
 use futures_util::future::{LocalBoxFuture, join_all};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use support::{Reply, Runs, Server, request, reset, until};
+use support::{Reply, Runs, Server, answered_by, request, reset, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedMutexGuard, Semaphore, mpsc};
@@ -130,17 +130,7 @@ impl Storage for Spy {
         self.memory.put(entry).await
     }
 
-    async fn remove(&self, key: &CacheKey) -> Result<bool, StorageError> {
-        self.memory.remove(key).await
-    }
-
-    async fn raise(&self, fences: &[Fence]) -> Result<(), StorageError> {
-        self.memory.raise(fences).await
-    }
-
-    async fn is_current(&self, stamp: Stamp, fences: &[FenceId]) -> Result<bool, StorageError> {
-        self.memory.is_current(stamp, fences).await
-    }
+    answered_by!(memory: remove, raise, is_current);
 }
 
 // ---- Construction and marking

@@ -2,6 +2,43 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // it is test code
 
+/// Calls of a `Storage` that the one in a field answers, as they are: `answered_by!(memory: get, remove);`
+#[allow(unused_macros)] // each test file uses a part of this
+macro_rules! answered_by {
+    ($field:tt: $($call:ident),+) => { $($crate::support::answered_by!(@$call $field);)+ };
+    (@get $field:tt) => {
+        async fn get(&self, key: &::actix_fast_cache::CacheKey) -> Result<::actix_fast_cache::Lookup, ::actix_fast_cache::StorageError> {
+            self.$field.get(key).await
+        }
+    };
+    (@put $field:tt) => {
+        async fn put(&self, entry: ::std::sync::Arc<::actix_fast_cache::Entry>) -> Result<(), ::actix_fast_cache::StorageError> {
+            self.$field.put(entry).await
+        }
+    };
+    (@remove $field:tt) => {
+        async fn remove(&self, key: &::actix_fast_cache::CacheKey) -> Result<bool, ::actix_fast_cache::StorageError> {
+            self.$field.remove(key).await
+        }
+    };
+    (@raise $field:tt) => {
+        async fn raise(&self, fences: &[::actix_fast_cache::storage::Fence]) -> Result<(), ::actix_fast_cache::StorageError> {
+            self.$field.raise(fences).await
+        }
+    };
+    (@is_current $field:tt) => {
+        async fn is_current(
+            &self,
+            stamp: ::actix_fast_cache::storage::Stamp,
+            fences: &[::actix_fast_cache::storage::FenceId],
+        ) -> Result<bool, ::actix_fast_cache::StorageError> {
+            self.$field.is_current(stamp, fences).await
+        }
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use answered_by;
+
 #[cfg(feature = "redis")]
 pub mod faults;
 #[cfg(feature = "redis")]

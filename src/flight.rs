@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::clock::Timestamp;
-use crate::key::{CacheKey, KeyIsHash};
+use crate::key::CacheKey;
+use crate::key_hash::IsHash;
 use crate::stored::entry::{Entry, Selector};
 use crate::stored::response::StoredResponse;
 
@@ -61,7 +62,7 @@ pub(crate) struct Limits {
 
 #[derive(Default)]
 pub(crate) struct Flights {
-    under_way: Mutex<HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<KeyIsHash>>>,
+    under_way: Mutex<HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<IsHash>>>,
     next_id: AtomicU64,
     ended: AtomicU64,
 }
@@ -157,7 +158,7 @@ impl Flights {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<KeyIsHash>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<IsHash>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

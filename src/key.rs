@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::fence::FenceId;
+use crate::key_hash;
 
 /// The name of one entry: its namespace, its target, and every part of the request that may tell answers apart.
 ///
@@ -37,44 +38,24 @@ pub(crate) struct Cuts {
     origin: usize,
 }
 
-/// Seeded once a process: whoever chooses URLs cannot choose collisions.
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
 impl CacheKey {
     /// A 64-bit hash of the key, keyed by a secret of this process; not for storage outside it.
     #[must_use]
     pub fn hash64(&self) -> u64 {
         match self.hash.load(Relaxed) {
-            0 => self.make_hash(),
+            0 => {
+                let hash = key_hash::keyed(self.as_bytes());
+                self.hash.store(hash, Relaxed);
+                hash
+            }
             hash => hash,
         }
     }
 
-    fn make_hash(&self) -> u64 {
-        // Not by `hash_one`: that hashes the length of the bytes too, which tells no two keys apart.
-        let mut hasher = SEED.build_hasher();
-        hasher.write(self.as_bytes());
-        let hash = hasher.finish().max(1);
-        self.hash.store(hash, Relaxed);
-        hash
-    }
-
-    /// A hash in a third of the time, without a secret: only for tables where those who collide, on purpose even, go a
-    /// longer way and lose nothing else.
+    /// A quick hash without a secret: see [`key_hash::glance`].
     #[inline]
     pub(crate) fn glance(&self) -> u64 {
-        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let bytes = self.as_bytes();
-        let mut hash = bytes.len() as u64;
-        let mut take =
-            |word: &[u8; 8]| hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(ODD);
-        let (words, _) = bytes.as_chunks::<8>();
-        words.iter().for_each(&mut take);
-        // What is left, with some of what was taken; shorter keys than that there are none but in tests.
-        bytes.last_chunk::<8>().into_iter().for_each(take);
-        // Keys differ in their last bytes mostly, which so far have reached the highest bits alone.
-        let folded = (hash ^ hash >> 32).wrapping_mul(ODD);
-        folded ^ folded >> 32
+        key_hash::glance(self.as_bytes())
     }
 
     /// The whole identity, length-prefixed part by part.
@@ -225,26 +206,6 @@ impl fmt::Debug for CacheKey {
 thread_local! {
     /// The buffer of the last key that was only looked up.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// For tables by key: a key has its hash, keyed by a secret of the process.
-#[derive(Default)]
-pub(crate) struct KeyIsHash(u64);
-
-impl Hasher for KeyIsHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
 }
 
 /// What a part of a key is; the number is in stored keys and is never given another meaning.

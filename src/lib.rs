@@ -113,6 +113,7 @@ mod handle;
 mod head;
 mod invalidation;
 mod key;
+mod key_hash;
 mod middleware;
 mod misplaced;
 mod namespace;

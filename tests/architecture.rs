@@ -15,6 +15,7 @@ const FLOORS: &[&str] = &[
     "checks.rs",
     "storage/error.rs",
     "fence.rs",
+    "key_hash.rs",
     "key.rs",
     "namespace.rs",
     "query.rs",

@@ -15,7 +15,7 @@ fn is_entity_tag(value: &[u8]) -> bool {
 /// The current representation exists, so it is always one of `*` (RFC 9110 §13.1.2).
 pub(crate) fn none_match<'a>(mut lines: impl Iterator<Item = &'a [u8]>, current: Option<&[u8]>) -> bool {
     // Nearly all clients send back what they were given, and no more.
-    !lines.any(|line| current == Some(line) || matches(line, current))
+    !lines.any(|line| current == Some(line) && is_entity_tag(line) || matches(line, current))
 }
 
 fn matches(line: &[u8], current: Option<&[u8]>) -> bool {

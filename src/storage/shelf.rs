@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock};
 use mini_moka::sync::{Cache, ConcurrentCacheExt};
 
 use crate::fence::{Fence, FenceId, Stamp};
-use crate::key::{CacheKey, KeyIsHash};
+use crate::key::CacheKey;
+use crate::key_hash::IsHash;
 use crate::storage::deadlines::{Deadline, Deadlines};
 use crate::storage::fences::{Fences, Raised};
 use crate::stored::entry::Entry;
@@ -17,7 +18,7 @@ pub(crate) struct Shelf {
     /// Tells this storage's entries from another's, and from those it has forgotten, in the tables of the workers.
     id: AtomicUsize,
     capacity: u64,
-    entries: Cache<u64, Arc<Slot>, BuildHasherDefault<KeyIsHash>>,
+    entries: Cache<u64, Arc<Slot>, BuildHasherDefault<IsHash>>,
     /// One writer at a time: that the older fill does not win is a read and a write, and mini-moka, where it evicts
     /// the old value of a key while another thread replaces it, counts the new one for good.
     writer: Mutex<()>,

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 
-use crate::key::KeyIsHash;
+use crate::key_hash::IsHash;
 
 /// A field line.
 pub(crate) type Line = (HeaderName, HeaderValue);
@@ -19,7 +19,7 @@ pub(crate) struct Pattern(Vec<Line>);
 /// The patterns of the process: few, for they stay.
 #[derive(Default)]
 struct Patterns {
-    families: HashMap<u64, Family, BuildHasherDefault<KeyIsHash>>,
+    families: HashMap<u64, Family, BuildHasherDefault<IsHash>>,
     seed: RandomState,
     bytes: usize,
 }

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix_web::web::Bytes;
 
 use crate::fence::{FenceId, Stamp};
-use crate::key::{CacheKey, KeyIsHash};
+use crate::key::CacheKey;
+use crate::key_hash::IsHash;
 use crate::storage::redis::names::Names;
 use crate::storage::redis::times::{Standing, Times};
 use crate::storage::redis::value;
@@ -123,7 +124,7 @@ struct Generations {
 /// Half of what is kept.
 #[derive(Default)]
 struct Generation {
-    entries: HashSet<ByKey, BuildHasherDefault<KeyIsHash>>,
+    entries: HashSet<ByKey, BuildHasherDefault<IsHash>>,
     bytes: usize,
 }
 

@@ -19,13 +19,11 @@ pub(crate) fn keyed(bytes: &[u8]) -> u64 {
 #[inline]
 pub(crate) fn glance(bytes: &[u8]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = bytes.len() as u64;
-    let mut take =
-        |word: &[u8; 8]| hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(ODD);
+    let mix = |hash: u64, word: &[u8; 8]| (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(ODD);
     let (words, _) = bytes.as_chunks::<8>();
-    words.iter().for_each(&mut take);
+    let hash = words.iter().fold(bytes.len() as u64, mix);
     // What is left, with some of what was taken; shorter keys than that there are none but in tests.
-    bytes.last_chunk::<8>().into_iter().for_each(take);
+    let hash = bytes.last_chunk::<8>().map_or(hash, |last| mix(hash, last));
     // Keys differ in their last bytes mostly, which so far have reached the highest bits alone.
     let folded = (hash ^ hash >> 32).wrapping_mul(ODD);
     folded ^ folded >> 32

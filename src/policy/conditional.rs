@@ -57,8 +57,10 @@ pub(crate) fn evaluate(
 fn not_modified(fields: &HeaderMap, stored: &StoredResponse, now: impl Fn() -> i64) -> bool {
     // RFC 9110 section 13.1.3: If-None-Match, where present, decides alone.
     let lines = fields.get_all(&header::IF_NONE_MATCH);
-    if lines.len() > 0 {
-        return !etag::none_match(lines.map(HeaderValue::as_bytes), stored.etag());
+    match lines.as_slice() {
+        [] => {}
+        [line] if etag::is_returned(line.as_bytes(), stored.etag()) => return true,
+        _ => return !etag::none_match(lines.map(HeaderValue::as_bytes), stored.etag()),
     }
     let date = |value: &HeaderValue| date::parse(value.as_bytes(), now());
     // RFC 9111 section 4.3.2: without Last-Modified, its Date says when the response was surely not older.

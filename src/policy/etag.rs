@@ -7,20 +7,24 @@ use super::fields::trim_ows;
 
 /// Whether the value is an entity tag, weak or strong (RFC 9110 §8.8.3).
 fn is_entity_tag(value: &[u8]) -> bool {
-    matches!(split_entity_tag(value), Some((_, [])))
+    let quoted = opaque_tag(value);
+    matches!(quoted, [b'"', content @ .., b'"'] if content.iter().all(|byte| is_etagc(*byte)))
 }
 
 /// Whether If-None-Match is true: the current representation is none of those listed.
 ///
 /// The current representation exists, so it is always one of `*` (RFC 9110 §13.1.2).
 pub(crate) fn none_match<'a>(mut lines: impl Iterator<Item = &'a [u8]>, current: Option<&[u8]>) -> bool {
-    // Nearly all clients send back what they were given, and no more.
-    !lines.any(|line| current == Some(line) && is_entity_tag(line) || matches(line, current))
+    !lines.any(|line| {
+        trim_ows(line) == b"*"
+            || current.is_some_and(|current| entity_tags(line).any(|tag| weak_eq(tag, current)))
+    })
 }
 
-fn matches(line: &[u8], current: Option<&[u8]>) -> bool {
-    trim_ows(line) == b"*"
-        || current.is_some_and(|current| entity_tags(line).any(|tag| weak_eq(tag, current)))
+/// Whether a line is the current tag as it was given, and nothing else: what nearly all clients send, told at once.
+#[inline]
+pub(crate) fn is_returned(line: &[u8], current: Option<&[u8]>) -> bool {
+    current == Some(line) && is_entity_tag(line)
 }
 
 /// Whether If-Range is true, so that the Range beside it holds (RFC 9110 §13.1.5).
@@ -179,9 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_that_is_returned_matches() {
+        for tag in [r#""abc""#, r#"W/"abc""#, r#""""#] {
+            assert!(is_returned(tag.as_bytes(), Some(tag.as_bytes())) && !none_of(&[tag], tag), "{tag}");
+            assert!(!is_returned(tag.as_bytes(), Some(b"\"another\"")));
+        }
+    }
+
+    #[test]
     fn malformed_tags_never_match() {
         for bad in ["abc", r#"w/"abc""#, r#"W\"abc""#, r#"W"abc""#, "'abc'", r#""abc"#] {
-            assert!(none_of(&[bad], bad), "{bad}");
+            assert!(none_of(&[bad], bad) && !is_returned(bad.as_bytes(), Some(bad.as_bytes())), "{bad}");
             assert!(none_of(&[bad], r#""abc""#), "{bad}");
             assert!(none_of(&[r#""abc""#], bad), "{bad}");
         }

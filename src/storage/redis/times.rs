@@ -42,8 +42,7 @@ impl Question {
         if times.len() != self.0.len() + 1 {
             return Err(NoTimes::OutOfStep);
         }
-        // Whole in a double until the year 2255.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole until the year 2255
         let mut times = times.into_iter().map(|time| time.map_or(0, |time| time as u64));
         let clock = times.next().filter(|clock| *clock > 0);
         Ok(clock.map(|clock| Times { clock: Stamp(clock), asked: self.0, raised: times.collect() }))

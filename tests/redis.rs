@@ -12,6 +12,7 @@ use actix_fast_cache::{
 };
 use actix_web::http::StatusCode;
 use actix_web::{App, web};
+use futures_util::future::join_all;
 use support::redis::RedisServer;
 use support::{Runs, Server};
 
@@ -109,6 +110,52 @@ async fn what_is_written_to_keeps_its_fences() {
     set().await.unwrap();
     let ttl: i64 = redis.send("TTL afc:{fences}").await.trim_start_matches(':').trim().parse().unwrap();
     assert!(ttl > 7 * 24 * 3600, "{ttl}");
+}
+
+/// With `FULL_SIZE=1` in the environment 100,000 keys carry it.
+#[tokio::test]
+async fn to_drop_a_tag_costs_the_same_whatever_carries_it() {
+    let redis = RedisServer::start().await;
+    let config = CacheConfig::builder(storage(&redis)).storage_deadline(Duration::from_secs(60));
+    let cache = config.build().unwrap().handle();
+    let page = || StoredResponse::new(StatusCode::OK, "page");
+    let many = if std::env::var_os("FULL_SIZE").is_some() { 100_000 } else { 1_000 };
+    // The first one loads a script.
+    cache.invalidate_tag("nothing").await.unwrap();
+    let mut costs = Vec::new();
+    for keys in [1, many] {
+        let names: Vec<_> = (0..keys).map(|n| format!("{keys} {n}")).collect();
+        for some in names.chunks(500) {
+            let sets = some.iter().map(|name| cache.set(name, page(), StoreOptions::new().tag("t")));
+            assert!(join_all(sets).await.iter().all(Result::is_ok));
+        }
+        assert!(cache.get(&names[0]).await.unwrap().is_some());
+        let before = redis.calls(|_| true).await;
+        cache.invalidate_tag("t").await.unwrap();
+        costs.push(redis.calls(|_| true).await - before);
+        for name in [&names[0], &names[keys / 2], &names[keys - 1]] {
+            assert!(cache.get(name).await.unwrap().is_none());
+        }
+    }
+    println!("commands to drop a tag of 1 and of {many} keys: {costs:?}");
+    assert_eq!(costs[0], costs[1]);
+}
+
+#[tokio::test]
+async fn a_hit_costs_one_round_trip_and_one_with_tags_two_at_the_most() {
+    let redis = RedisServer::start().await;
+    let process = || CacheConfig::builder(storage(&redis)).build().unwrap().handle();
+    for (tags, first) in [(&[][..], 1), (&["a", "b"], 2)] {
+        let options = tags.iter().fold(StoreOptions::new(), |options, tag| options.tag(*tag));
+        process().set("k", StoredResponse::new(StatusCode::OK, "page"), options).await.unwrap();
+        let process = process();
+        // One that knows of nothing yet, and then knows what it has read. Each round trip has one word to be echoed.
+        for most in [first, 1] {
+            let before = redis.calls(|command| command == "echo").await;
+            assert!(process.get("k").await.unwrap().is_some());
+            assert_eq!(redis.calls(|command| command == "echo").await - before, most, "{tags:?}");
+        }
+    }
 }
 
 // F10, F11

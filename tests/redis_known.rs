@@ -87,13 +87,6 @@ fn name(entry: &Entry) -> String {
     format!("afc::v1:{digest}")
 }
 
-/// How often a command was called.
-async fn calls(redis: &RedisServer, command: &str) -> usize {
-    let stats = redis.send("INFO commandstats").await;
-    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
-}
-
 async fn raw(redis: &RedisServer) -> redis::aio::MultiplexedConnection {
     redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
@@ -179,12 +172,12 @@ async fn a_lookup_that_begins_after_an_invalidation_joins_none_that_was_sent_bef
     for turn in 0..5 {
         let entry = one.store("a", turn).await;
         assert!(one.get(entry.key()).await.is_some());
-        let before = calls(&redis, "get").await;
+        let before = redis.calls(|command| command == "get").await;
         proxy.set(Fault::Latency(Duration::from_millis(200)));
         let storage = one.told.storage.clone();
         let key = entry.key().clone();
         let early = tokio::spawn(async move { storage.get(&key).await });
-        wait_until(async || calls(&redis, "get").await > before).await;
+        wait_until(async || redis.calls(|command| command == "get").await > before).await;
         let fence = Fence { id: entry.fences()[0], within: FenceId::ALL };
         other.told.storage.raise(&[fence]).await.unwrap();
         assert!(one.get(entry.key()).await.is_none(), "turn {turn}");
@@ -210,10 +203,11 @@ async fn lookups_of_one_turn_cost_one_call_and_one_round_trip() {
     };
     // What has tags is known from then on.
     look_up().await;
-    let (gets, fences) = (calls(&redis, "get").await, calls(&redis, "zmscore").await);
+    let (gets, fences) =
+        (redis.calls(|command| command == "get").await, redis.calls(|command| command == "zmscore").await);
     look_up().await;
-    assert_eq!(calls(&redis, "get").await, gets + entries.len());
-    assert_eq!(calls(&redis, "zmscore").await, fences + 1);
+    assert_eq!(redis.calls(|command| command == "get").await, gets + entries.len());
+    assert_eq!(redis.calls(|command| command == "zmscore").await, fences + 1);
 }
 
 // F15

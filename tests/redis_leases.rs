@@ -65,7 +65,7 @@ impl Fleet {
     }
 
     /// So many requests to each process at once; the gate opens when the processes have all asked for the lease.
-    async fn ask_all(&self, path: &str, each: usize, claims: u64, permits: usize) -> Vec<String> {
+    async fn ask_all(&self, path: &str, each: usize, claims: usize, permits: usize) -> Vec<String> {
         let asked = self.claims().await + claims;
         let requests = self.processes.iter().flat_map(|(server, _)| {
             (0..each).map(async move |_| {
@@ -82,10 +82,8 @@ impl Fleet {
     }
 
     /// How many scripts Redis has run.
-    async fn claims(&self) -> u64 {
-        let stats = self.redis.send("INFO commandstats").await;
-        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-        calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+    async fn claims(&self) -> usize {
+        self.redis.calls(|command| command == "evalsha").await
     }
 
     /// How many calls to Redis have failed.

@@ -53,10 +53,8 @@ impl Process {
 }
 
 /// How many lookups Redis has seen.
-async fn lookups(redis: &RedisServer) -> u64 {
-    let stats = redis.send("INFO commandstats").await;
-    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls="));
-    calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+async fn lookups(redis: &RedisServer) -> usize {
+    redis.calls(|command| command == "get").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -106,6 +106,14 @@ impl RedisServer {
         answer.split("\r\n").filter(|line| line.contains(':')).map(str::to_owned).collect()
     }
 
+    /// How often these commands were called, in scripts too.
+    pub async fn calls(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let stats = self.send("INFO commandstats").await;
+        let lines = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
+        let meant = lines.filter(|(command, _)| is_meant(command));
+        meant.map(|(_, rest)| rest.split(',').next().unwrap().parse::<usize>().unwrap()).sum()
+    }
+
     async fn try_send(&self, bytes: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
         if !self.parts {

@@ -1,8 +1,10 @@
 //! What all scopes and workers of one configuration share: the storage with its deadline, and the fills under way.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
@@ -285,6 +287,12 @@ impl Engine {
         what: &'static str,
         operation: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
+        let mut operation = std::pin::pin!(operation);
+        // A storage of the application's own may panic; a request does not suffer for that either.
+        let operation = poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| operation.as_mut().poll(cx)))
+                .unwrap_or_else(|_| Poll::Ready(Err(StorageError::new("the storage panicked"))))
+        });
         let mut operation = std::pin::pin!(operation);
         // Most storages answer at once; only those that wait pay for a timer.
         let (result, count) = match poll_immediate(&mut operation).await {

@@ -296,6 +296,7 @@ struct Sick {
 enum How {
     Hangs,
     Errs,
+    Panics,
     /// After it waited, answers right.
     Waits(Duration),
     /// Looks up well, and hangs on everything else.
@@ -312,6 +313,7 @@ impl Sick {
         match self.how {
             How::Hangs => pending().await,
             How::Errs => Err(StorageError::new("out of order")),
+            How::Panics => panic!("out of order"),
             How::Waits(time) => {
                 tokio::time::sleep(time).await;
                 Ok(())
@@ -365,6 +367,12 @@ async fn each_request_is_a_miss(storage: impl Storage) {
     assert_ne!(handle.storage_trouble(), StorageTrouble::default());
 }
 
+// F17
+#[tokio::test]
+async fn on_a_storage_that_panics_every_request_is_a_miss() {
+    each_request_is_a_miss(Sick::new(How::Panics)).await;
+}
+
 // STYLE rule 11
 #[tokio::test]
 async fn on_a_storage_that_fails_every_request_is_a_miss() {
@@ -402,7 +410,7 @@ async fn a_storage_slow_within_the_deadline_serves_hits_and_is_no_trouble() {
 
 #[tokio::test]
 async fn manual_calls_hear_of_a_storage_in_trouble() {
-    for how in [How::Errs, How::Hangs] {
+    for how in [How::Errs, How::Hangs, How::Panics] {
         let config = CacheConfig::builder(Sick::new(how)).storage_deadline(Duration::from_millis(1));
         let handle = config.build().unwrap().handle();
         let page = StoredResponse::new(StatusCode::OK, "page");

@@ -49,12 +49,11 @@ pub(crate) fn from_stored<B>(
     };
     let status = response.status();
     let headers = response.headers_mut();
-    // Asked once and not for each field: nearly all hits are whole.
-    let is_whole = matches!(answer, Answer::Whole);
-    for (name, value) in &stored.headers {
-        if is_whole || sends(&answer, status, name) {
-            headers.append(name.clone(), value.clone());
-        }
+    // Told apart here and not for each field, which costs.
+    match &answer {
+        Answer::Whole => repeat(stored, headers, |_| true),
+        Answer::NotModified => repeat(stored, headers, is_of_not_modified),
+        ranged => repeat(stored, headers, |name| is_of_range(ranged, status, name)),
     }
     // An answer that is not reused has no age of ours (RFC 9111 section 5.1).
     if told.outcome.is_reuse() {
@@ -102,23 +101,35 @@ fn ranged<B>(stored: &StoredResponse, answer: &Answer) -> HttpResponse<CacheBody
     }
 }
 
-/// Which stored fields an answer repeats.
-fn sends(answer: &Answer, status: StatusCode, name: &HeaderName) -> bool {
+/// Repeats stored fields.
+fn repeat(stored: &StoredResponse, headers: &mut HeaderMap, is_wanted: impl Fn(&HeaderName) -> bool) {
+    for (name, value) in &stored.headers {
+        if is_wanted(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Whether a 304 repeats a field (RFC 9110 section 15.4.5).
+fn is_of_not_modified(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CACHE_CONTROL
+            | header::CONTENT_LOCATION
+            | header::DATE
+            | header::ETAG
+            | header::EXPIRES
+            | header::VARY
+    )
+}
+
+/// Whether the answer to a `Range` repeats a field.
+fn is_of_range(answer: &Answer, status: StatusCode, name: &HeaderName) -> bool {
     match answer {
-        Answer::Whole | Answer::Part { .. } => true,
         // Each part has a type of its own.
         Answer::Parts(_) => status != StatusCode::PARTIAL_CONTENT || *name != header::CONTENT_TYPE,
-        // RFC 9110 section 15.4.5.
-        Answer::NotModified => matches!(
-            *name,
-            header::CACHE_CONTROL
-                | header::CONTENT_LOCATION
-                | header::DATE
-                | header::ETAG
-                | header::EXPIRES
-                | header::VARY
-        ),
         Answer::Unsatisfiable => *name == header::DATE,
+        _ => true,
     }
 }
 

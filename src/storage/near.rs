@@ -5,13 +5,16 @@ use std::sync::{Arc, Weak};
 
 /// Slots per worker and process; a power of two, so that a hash is cut to a place by its low bits.
 const PLACES: usize = 1024;
-/// One lookup in so many goes to the shared storage although the entry is near, so that it learns what is popular.
-const TELL_EVERY: u32 = 16;
+/// The first uses of what is near go to the shared storage one by one, so that it learns what is popular: its counters
+/// end at 15, and of many entries most are used no oftener than that.
+const TOLD_AT_FIRST: u32 = 16;
+/// After that one in so many, so that it goes on to count as used.
+const TELL_EVERY: u32 = 64;
 /// What was asked for so often since it is near is worth a copy of its own.
 const OFTEN: u32 = 64;
 /// A worker has so many copies at a time.
 const MOST_COPIES: usize = 16;
-/// After so many lookups copies are earned anew, by what is popular then. A multiple of [`TELL_EVERY`].
+/// After so many lookups copies are earned anew, by what is popular then.
 const FORGET_EVERY: u32 = 1 << 16;
 
 /// What is near, by the low bits of its hash.
@@ -21,12 +24,18 @@ struct Near<T, C> {
     turn: u32,
 }
 
-enum Place<T, C> {
+struct Place<T, C> {
+    held: Held<T, C>,
+    /// Since it is here.
+    uses: u32,
+}
+
+enum Held<T, C> {
     /// Owned by the shared storage alone: what it drops is gone here too.
-    Shared { entry: Weak<T>, uses: u32 },
+    Shared(Weak<T>),
     /// With a copy that only this worker counts references of: those of the shared one are in one line of memory, and
     /// workers that serve the same entry all the time would take it away from each other.
-    Copied { entry: Arc<T>, copy: C },
+    Copied(Arc<T>, C),
 }
 
 /// What a worker has near.
@@ -55,32 +64,32 @@ impl<T, C: Clone> NearTable<T, C> {
     ) -> Option<Nearby<T, C>> {
         let mut near = self.0.try_borrow_mut().ok()?;
         near.turn = near.turn.wrapping_add(1);
-        if near.turn % TELL_EVERY == 0 {
-            if near.turn % FORGET_EVERY == 0 {
-                near.forget_copies();
-            }
-            return None;
+        if near.turn % FORGET_EVERY == 0 {
+            near.forget_copies();
         }
-        match near.places.get_mut(place(hash))? {
-            Place::Copied { entry, copy } => {
+        let Place { held, uses } = near.places.get_mut(place(hash))?;
+        let found = match held {
+            Held::Copied(entry, copy) => {
                 (is_it(entry) && is_valid(entry)).then(|| Nearby::Copy(copy.clone()))
             }
-            Place::Shared { entry, uses } => {
-                let entry = entry.upgrade().filter(|entry| is_it(entry))?;
-                *uses = uses.saturating_add(1);
-                Some(Nearby::Shared(entry, *uses >= OFTEN))
-            }
-        }
+            Held::Shared(entry) => entry
+                .upgrade()
+                .filter(|entry| is_it(entry))
+                .map(|entry| Nearby::Shared(entry, *uses >= OFTEN)),
+        }?;
+        *uses = uses.wrapping_add(1);
+        let is_told = *uses <= TOLD_AT_FIRST || *uses % TELL_EVERY == 0;
+        (!is_told).then_some(found)
     }
 
     /// Remembers an entry, in place of the one that was there.
     pub(crate) fn set(&self, hash: u64, entry: &Arc<T>) {
         let Ok(mut near) = self.0.try_borrow_mut() else { return };
         if near.places.is_empty() {
-            near.places.resize_with(PLACES, || Place::Shared { entry: Weak::new(), uses: 0 });
+            near.places.resize_with(PLACES, || Place::new(Held::Shared(Weak::new())));
         }
         if near.places.get(place(hash)).is_some_and(|place| !place.has(entry)) {
-            near.put(hash, Place::Shared { entry: Arc::downgrade(entry), uses: 0 });
+            near.put(hash, Held::Shared(Arc::downgrade(entry)));
         }
     }
 
@@ -90,24 +99,24 @@ impl<T, C: Clone> NearTable<T, C> {
         if near.copies < MOST_COPIES
             && let Some(copy) = copy()
         {
-            near.put(hash, Place::Copied { entry: Arc::clone(entry), copy });
+            near.put(hash, Held::Copied(Arc::clone(entry), copy));
             near.copies += 1;
         }
     }
 }
 
 impl<T, C> Near<T, C> {
-    fn put(&mut self, hash: u64, new: Place<T, C>) {
+    fn put(&mut self, hash: u64, new: Held<T, C>) {
         if let Some(place) = self.places.get_mut(place(hash)) {
-            self.copies -= usize::from(matches!(place, Place::Copied { .. }));
-            *place = new;
+            self.copies -= usize::from(matches!(place.held, Held::Copied(..)));
+            *place = Place::new(new);
         }
     }
 
     fn forget_copies(&mut self) {
         for place in &mut self.places {
-            if let Place::Copied { entry, .. } = place {
-                *place = Place::Shared { entry: Arc::downgrade(entry), uses: 0 };
+            if let Held::Copied(entry, _) = &place.held {
+                *place = Place::new(Held::Shared(Arc::downgrade(entry)));
             }
         }
         self.copies = 0;
@@ -115,14 +124,56 @@ impl<T, C> Near<T, C> {
 }
 
 impl<T, C> Place<T, C> {
+    fn new(held: Held<T, C>) -> Self {
+        Self { held, uses: 0 }
+    }
+
     fn has(&self, other: &Arc<T>) -> bool {
-        match self {
-            Self::Shared { entry, .. } => std::ptr::eq(entry.as_ptr(), Arc::as_ptr(other)),
-            Self::Copied { entry, .. } => Arc::ptr_eq(entry, other),
+        match &self.held {
+            Held::Shared(entry) => std::ptr::eq(entry.as_ptr(), Arc::as_ptr(other)),
+            Held::Copied(entry, _) => Arc::ptr_eq(entry, other),
         }
     }
 }
 
 fn place(hash: u64) -> usize {
     usize::try_from(hash % PLACES as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_uses_are_told_one_by_one_and_then_a_few() {
+        let near: NearTable<u8, u8> = NearTable::new();
+        let entry = Arc::new(1);
+        near.set(7, &entry);
+        let is_told = || near.get(7, |_| true, |_| true).is_none();
+        assert!((0..TOLD_AT_FIRST).all(|_| is_told()));
+        assert!((TOLD_AT_FIRST..TELL_EVERY - 1).all(|_| !is_told()));
+        assert!(is_told());
+        assert_eq!((0..10 * TELL_EVERY).filter(|_| is_told()).count(), 10);
+        assert!(near.get(7, |_| false, |_| true).is_none(), "another one");
+    }
+
+    #[test]
+    fn copies_are_few_and_earned_anew() {
+        let near: NearTable<u8, u8> = NearTable::new();
+        let entries: Vec<_> = (0..100).map(Arc::new).collect();
+        for (hash, entry) in (0..).zip(&entries) {
+            near.set(hash, entry);
+            near.copy(hash, entry, || Some(**entry));
+        }
+        let copies = || {
+            let is_copy = |hash| matches!(near.get(hash, |_| true, |_| true), Some(Nearby::Copy(_)));
+            (0..100_u64).filter(|hash| (0..=TOLD_AT_FIRST).any(|_| is_copy(*hash))).count()
+        };
+        assert_eq!(copies(), MOST_COPIES);
+        assert!(near.get(99, |_| true, |_| false).is_some(), "whether it is valid is asked of copies alone");
+        for _ in 0..FORGET_EVERY {
+            near.get(0, |_| false, |_| true);
+        }
+        assert_eq!(copies(), 0);
+    }
 }

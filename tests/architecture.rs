@@ -53,6 +53,7 @@ const FLOORS: &[&str] = &[
     "storage/failing.rs",
     "storage/near.rs",
     "storage/fences.rs",
+    "storage/ballast.rs",
     "storage/deadlines.rs",
     "storage/shelf.rs",
     "storage/sweeper.rs",

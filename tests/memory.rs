@@ -328,6 +328,30 @@ async fn no_more_than_one_entry_is_held_past_the_bound() {
     assert!(storage.stats().entries >= 14);
 }
 
+/// What is done to mini-moka when it is a quarter full costs no entry: neither small ones, which come one by one, nor
+/// large ones, of which one goes past a half at once.
+#[actix_web::test]
+async fn until_it_is_full_everything_is_kept() {
+    for (bound, len, many) in
+        [(16 * MIB, 512, 12_000_u64), (16 * MIB, 3 << 20, 5), (64 * 1024 * MIB, 512, 100)]
+    {
+        let storage = MemoryStorage::with_capacity(bound);
+        assert_eq!(storage.stats().entries, 0);
+        let config = CacheConfig::builder(storage.clone()).etag(EtagMode::Off).build().unwrap();
+        let handle = config.handle();
+        let body = Bytes::from(vec![b'x'; len]);
+        for nth in 1..=many {
+            set(&handle, &format!("page:{nth}"), body.clone(), Duration::from_secs(3600)).await;
+            assert_eq!(storage.stats().entries, nth, "of {len} bytes");
+        }
+        for nth in 1..=many {
+            assert!(handle.get(&format!("page:{nth}")).await.unwrap().is_some(), "{nth} of {len} bytes");
+        }
+        let bytes = storage.stats().bytes;
+        assert!(bytes > many * len as u64 && bytes <= bound, "{bytes} bytes");
+    }
+}
+
 #[test]
 fn the_sweeper_ends_with_its_storage() {
     alone("the_sweeper_ends_with_its_storage", async {

@@ -7,6 +7,7 @@
 //! together with the entry. Where several processes fill one storage, [`Storage::claim`] lets one of them run a handler while
 //! the others wait.
 
+pub(crate) mod ballast;
 pub(crate) mod deadlines;
 pub(crate) mod erased;
 pub(crate) mod error;

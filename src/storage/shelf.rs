@@ -6,19 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock};
 
 use mini_moka::sync::{Cache, ConcurrentCacheExt};
 
+use crate::clock::Timestamp;
 use crate::fence::{Fence, FenceId, Stamp};
-use crate::key::CacheKey;
+use crate::key::{CacheKey, KeyWriter};
 use crate::key_hash::IsHash;
+use crate::storage::ballast::Ballast;
 use crate::storage::deadlines::{Deadline, Deadlines};
 use crate::storage::fences::{Fences, Raised};
-use crate::stored::entry::Entry;
+use crate::stored::entry::{Content, Entry, EntryFences};
 
 /// What the clones of a storage share.
 pub(crate) struct Shelf {
     /// Tells this storage's entries from another's, and from those it has forgotten, in the tables of the workers.
     id: AtomicUsize,
     capacity: u64,
+    /// Bytes that weigh 1: mini-moka's weights are numbers of 32 bits.
+    unit: u64,
     entries: Cache<u64, Arc<Slot>, BuildHasherDefault<IsHash>>,
+    ballast: Ballast,
     /// One writer at a time: that the older fill does not win is a read and a write, and mini-moka, where it evicts
     /// the old value of a key while another thread replaces it, counts the new one for good.
     writer: Mutex<()>,
@@ -39,6 +44,7 @@ pub(crate) struct Slot {
     since: Stamp,
     /// The fence clock at which this entry was last found valid: while it stands, no fence can concern it.
     valid_at: AtomicU64,
+    weight: u32,
 }
 
 /// No storage has this number.
@@ -49,19 +55,26 @@ fn next_id() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// A storage of 1 GiB and less is weighed by bytes.
+const MOST_UNITS: u64 = 1 << 30;
+
 /// What an entry costs beside itself, as measured: mini-moka's map, queue and counters, its place here, its deadline.
 const OVERHEAD: usize = 340;
 
 impl Shelf {
     pub(crate) fn new(capacity: u64) -> Self {
+        let unit = (capacity / MOST_UNITS).max(1);
         let entries = Cache::builder()
-            .max_capacity(capacity)
-            .weigher(|_, slot: &Arc<Slot>| u32::try_from(cost(&slot.entry)).unwrap_or(u32::MAX))
+            .max_capacity(capacity / unit)
+            .weigher(|_, slot: &Arc<Slot>| slot.weight)
             .build_with_hasher(BuildHasherDefault::default());
+        let ballast = Ballast::load(&entries, capacity / unit, Slot::weighing);
         Self {
             id: next_id().into(),
             capacity,
+            unit,
             entries,
+            ballast,
             writer: Mutex::default(),
             fences: RwLock::default(),
             clock: AtomicU64::new(0),
@@ -91,8 +104,9 @@ impl Shelf {
 
     /// Entries and bytes, after all that is under way has been done.
     pub(crate) fn sums(&self) -> (u64, u64) {
-        self.settle();
-        (self.entries.entry_count(), self.entries.weighted_size())
+        self.entries.sync();
+        let entries = self.entries.entry_count().saturating_sub(self.ballast.aboard());
+        (entries, self.entries.weighted_size() * self.unit)
     }
 
     /// Entries, more or less.
@@ -113,9 +127,13 @@ impl Shelf {
         if held.as_ref().is_some_and(|slot| slot.is_newer_than(&entry)) {
             return;
         }
-        let fits = cost(&entry) as u64 <= self.capacity;
-        if fits {
-            self.entries.insert(hash, Arc::new(Slot::new(entry, since, self.id.load(Ordering::Relaxed))));
+        let weight = (cost(&entry) as u64).div_ceil(self.unit);
+        let weight =
+            u32::try_from(weight).ok().filter(|weight| u64::from(*weight) <= self.capacity / self.unit);
+        if let Some(weight) = weight {
+            let storage = self.id.load(Ordering::Relaxed).into();
+            let valid_at = since.0.into();
+            self.entries.insert(hash, Arc::new(Slot { entry, storage, since, valid_at, weight }));
         } else if held.as_ref().is_some_and(|slot| slot.entry.key() == entry.key()) {
             // Too large to take the place of the older one, which is not what was put last.
             self.entries.invalidate(&hash);
@@ -127,7 +145,7 @@ impl Shelf {
         }
         self.settle();
         drop(writing);
-        if fits {
+        if weight.is_some() {
             self.deadlines.tell(deadline);
         }
     }
@@ -195,6 +213,7 @@ impl Shelf {
     /// evicts late, in maintenance that readers may never trigger; and where the queue is full, `insert` sleeps.
     fn settle(&self) {
         self.entries.sync();
+        self.ballast.settle(&self.entries, Slot::weighing);
     }
 
     /// Frees the room of an entry that a fence dropped: it was popular, and would keep out what comes now.
@@ -257,8 +276,19 @@ impl Shelf {
 }
 
 impl Slot {
-    fn new(entry: Arc<Entry>, since: Stamp, storage: usize) -> Self {
-        Self { entry, storage: storage.into(), since, valid_at: AtomicU64::new(since.0) }
+    /// One that holds nothing, and weighs so much.
+    fn weighing(weight: u32) -> Arc<Self> {
+        let key = KeyWriter::new(b"").finish();
+        let entry = Arc::new(Entry {
+            content: Content::Alias(Box::new(key.clone())),
+            key,
+            stamp: Stamp::default(),
+            began: Timestamp::default(),
+            fences: EntryFences::default(),
+            keep_until: Timestamp::default(),
+        });
+        let storage = NOWHERE.into();
+        Arc::new(Self { entry, storage, since: Stamp::default(), valid_at: AtomicU64::default(), weight })
     }
 
     /// Whether this is the live entry of a key in a storage.

@@ -115,6 +115,9 @@ impl Engine {
 
     /// Goes on from a lookup without waiting; `None` if the storage cannot.
     pub(crate) fn follow_now(&self, mut lookup: Lookup, request: &HeaderMap) -> Option<Found> {
+        if lookup.entry.is_none() {
+            return Some(Found { stamp: lookup.stamp, ..Found::default() });
+        }
         let mut walk = Walk::new(lookup.stamp, request);
         for _ in 0..MOST_STEPS {
             let Some(next) = walk.follow(lookup) else { break };

@@ -13,36 +13,35 @@ use crate::policy::fields::members;
 use crate::policy::rules::SetCookiePolicy;
 use crate::policy::storable::Verdict;
 use crate::settings::{EtagMode, Settings};
+use crate::stored::pattern::Line;
 use crate::stored::response::StoredResponse;
 
-/// The fields of an answer that belong to it and not to its connection (RFC 9111 section 3.1), and that it does not
-/// keep out itself.
+/// The lines of a head, in one pass: to go through a `HeaderMap` takes longer than to go through what this gives.
+pub(crate) fn lines(headers: &HeaderMap) -> Vec<Line> {
+    // With room for what is added to nearly all answers: a date and a tag.
+    let mut lines = Vec::with_capacity(headers.len_keys() + 2);
+    lines.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    lines
+}
+
+/// Leaves of the lines of an answer those that belong to it and not to its connection (RFC 9111 section 3.1), and that it
+/// does not keep out itself.
 ///
 /// One that has no `Date` gets the time of its receipt (RFC 9110 section 6.6.1).
-pub(crate) fn storable(
-    headers: &HeaderMap,
-    verdict: &Verdict,
-    settings: &Settings,
-    now: i64,
-) -> Vec<(HeaderName, HeaderValue)> {
+pub(crate) fn storable(mut lines: Vec<Line>, verdict: &Verdict, settings: &Settings, now: i64) -> Vec<Line> {
     let status_field = settings.status_field.as_ref().map(|field| &field.name);
     let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
-    // With room for what is added to nearly all: a date and a tag.
-    let mut fields = Vec::with_capacity(headers.len() + 2);
-    for (name, value) in headers {
-        let is_left_out = *name == header::AGE
+    lines.retain(|(name, _)| {
+        !(*name == header::AGE
             || head::is_connection_field(name)
             || status_field == Some(name)
             || strip_cookies && *name == header::SET_COOKIE
-            || verdict.withheld.contains(name);
-        if !is_left_out {
-            fields.push((name.clone(), value.clone()));
-        }
-    }
+            || verdict.withheld.contains(name))
+    });
     if !verdict.is_dated {
-        fields.extend(dated(now));
+        lines.extend(dated(now));
     }
-    fields
+    lines
 }
 
 thread_local! {
@@ -51,7 +50,7 @@ thread_local! {
 }
 
 /// A `Date`.
-pub(crate) fn dated(now: i64) -> Option<(HeaderName, HeaderValue)> {
+pub(crate) fn dated(now: i64) -> Option<Line> {
     let last =
         DATE.with_borrow(|last| last.as_ref().filter(|(at, _)| *at == now).map(|(_, date)| date.clone()));
     let date = match last {
@@ -66,14 +65,12 @@ pub(crate) fn dated(now: i64) -> Option<(HeaderName, HeaderValue)> {
 }
 
 /// The `Vary` line that adds the scope's own fields to those an answer names.
-pub(crate) fn merged_vary<'a>(
-    headers: &HeaderMap,
-    own: impl Iterator<Item = &'a HeaderName>,
-) -> Option<(HeaderName, HeaderValue)> {
+pub(crate) fn merged_vary<'a>(lines: &[Line], own: impl Iterator<Item = &'a HeaderName>) -> Option<Line> {
     let named = |name: &HeaderName| {
-        headers
-            .get_all(header::VARY)
-            .flat_map(|line| members(line.as_bytes()))
+        lines
+            .iter()
+            .filter(|(of, _)| *of == header::VARY)
+            .flat_map(|(_, line)| members(line.as_bytes()))
             .any(|member| member.eq_ignore_ascii_case(name.as_str().as_bytes()))
     };
     let missing: Vec<&str> = own.filter(|name| !named(name)).map(HeaderName::as_str).collect();

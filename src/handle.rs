@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header;
 
 use crate::engine::StorageTrouble;
 use crate::fields::{add_etag, dated, merged_vary};
@@ -268,7 +268,7 @@ fn complete_fields(response: &mut StoredResponse, scope: &Scope, now: i64) {
     if let Some(field) = &scope.settings.status_field {
         response.headers.edit().retain(|(name, _)| *name != field.name);
     }
-    response.headers.edit().extend(merged_vary(&HeaderMap::new(), scope.settings.vary.iter()));
+    response.headers.edit().extend(merged_vary(&[], scope.settings.vary.iter()));
     let body = [response.body.clone()];
     add_etag(response, &body, scope.settings.etag);
     let lines = std::mem::take(response.headers.edit());

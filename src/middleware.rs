@@ -144,7 +144,7 @@ where
             return self.hit(req, asked, stored, age);
         }
         match run_at_once(Rc::clone(&self.layer), req, asked, found, ended) {
-            Ok((run, finishes)) => self.waiting(Box::pin(run), finishes),
+            Ok((run, finishes)) => self.waiting(run, finishes),
             Err((req, start)) => self.slow(req, start),
         }
     }

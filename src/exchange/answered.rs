@@ -16,6 +16,7 @@ use crate::exchange::freshen::{confirms, freshened};
 use crate::exchange::parts::{self, Completion, Unjoinable};
 use crate::exchange::respond;
 use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed, tell_stored};
+use crate::fields::lines;
 use crate::policy::conditional::Answer;
 use crate::policy::facts::ResponseFacts;
 use crate::policy::rules::Wishes;
@@ -23,6 +24,7 @@ use crate::policy::storable::{self, Circumstances, Verdict};
 use crate::scope::Scope;
 use crate::status::NotStoredReason;
 use crate::stored::entry::Entry;
+use crate::stored::pattern::Line;
 use crate::stored::response::StoredResponse;
 
 /// What a run brought, made whole by what is stored.
@@ -115,14 +117,15 @@ pub(crate) fn judged_answer<B: MessageBody + 'static>(
         now: now.unix,
     };
     let key = scope.shows_key().then(|| fill.asked.key.clone());
-    let admitted = match judge(&scope, &head, &mut wishes, about) {
+    let lines = lines(head.headers());
+    let admitted = match judge(&scope, &head, &lines, &mut wishes, about) {
         Ok(_) if contradicts => Err(fill.refuse(NotStoredReason::OtherValidator)),
         Ok(_) if received.is_longer_than(scope.settings.rules.body_limit) => {
             Err(fill.refuse(NotStoredReason::BodyTooLarge))
         }
         Ok(verdict) => {
             let alias = wishes.key.as_deref();
-            fill.admit(verdict, head.status(), head.headers(), alias, varies, now)
+            fill.admit(verdict, head.status(), lines, alias, varies, now)
         }
         Err(reason) => Err(fill.refuse(reason)),
     };
@@ -239,10 +242,11 @@ impl<B: MessageBody + 'static> Received<B> {
 fn judge(
     scope: &Scope,
     head: &HttpResponse<()>,
+    lines: &[Line],
     wishes: &mut Wishes,
     about: Circumstances<'_>,
 ) -> Result<Verdict, NotStoredReason> {
-    let lines = head.headers().iter().map(|(name, value)| (name, value.as_bytes()));
+    let lines = lines.iter().map(|(name, value)| (name, value.as_bytes()));
     let facts = ResponseFacts::read(lines, &scope.settings.rules.targets, about.now);
     let verdict = storable::judge(facts, wishes, &scope.settings.rules, about)?;
     match &scope.settings.store_if {

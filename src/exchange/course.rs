@@ -1,7 +1,6 @@
 //! One exchange: checks, lookup, waiting or leading, answer.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::{Error, HttpRequest, HttpResponse};
+use futures_util::future::LocalBoxFuture;
 
 use crate::exchange::body::CacheBody;
 use crate::exchange::bypass::bypass;
@@ -63,6 +63,9 @@ pub(crate) enum Finishes {
     While(Leading),
 }
 
+/// A run under way.
+pub(crate) type Running<B> = (LocalBoxFuture<'static, Exchanged<B>>, Finishes);
+
 /// Says whether a flight hangs on an exchange.
 pub(crate) type Leading = Rc<Cell<bool>>;
 
@@ -84,7 +87,7 @@ pub(crate) fn run_at_once<S, B>(
     mut asked: Asked,
     found: Found,
     ended: u64,
-) -> Result<(impl Future<Output = Exchanged<B>>, Finishes), (ServiceRequest, Start)>
+) -> Result<Running<B>, (ServiceRequest, Start)>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
@@ -110,7 +113,7 @@ where
             return Err((req, Start::Found(asked, position.into())));
         }
     };
-    Ok((fill(layer, req, asked, found, reuse, None, duty), finishes))
+    Ok((Box::pin(fill(layer, req, asked, found, reuse, None, duty)), finishes))
 }
 
 /// Answers a request whose storage cannot be asked without waiting. What goes beyond a lookup has a box of its own: most

@@ -22,12 +22,13 @@ const RENEW_EVERY: Duration = Duration::from_millis(600);
 /// The duty of a leader. Dropped, it ends the flight, and gives the lease back.
 pub(crate) struct Duty {
     lead: Lead,
-    lease: Option<Lease>,
+    /// Apart, for few storages have any, and a duty is handed on often.
+    lease: Option<Box<Lease>>,
 }
 
 impl Duty {
     pub(crate) fn new(lead: Lead, lease: Option<Lease>) -> Self {
-        Self { lead, lease }
+        Self { lead, lease: lease.map(Box::new) }
     }
 
     /// Tells the followers.

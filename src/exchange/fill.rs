@@ -25,6 +25,7 @@ use crate::scope::Scope;
 use crate::status::NotStoredReason;
 use crate::stored::entry::{Content, Entry, EntryFences, Selector, Varies};
 use crate::stored::lines::Lines;
+use crate::stored::pattern::Line;
 use crate::stored::response::StoredResponse;
 
 /// The duty to tell what became of a handler run. Dropped, it tells the followers that the leader is gone.
@@ -44,14 +45,9 @@ pub(crate) struct Fill {
     /// The request was a POST, and its answer may be stored for GET.
     pub(crate) posted: bool,
     /// The fields of the request as they were looked up with: layers inside may take some away.
-    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) fields: Vec<Line>,
     /// The fences of the entry that the answer is made of in part: whatever dropped that drops this too.
     pub(crate) inherited: Vec<FenceId>,
-}
-
-/// The fields of a request, to be selected by later.
-pub(crate) fn snapshot(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 impl Fill {
@@ -94,7 +90,7 @@ impl Fill {
         self: Box<Self>,
         mut verdict: Verdict,
         status: StatusCode,
-        headers: &HeaderMap,
+        lines: Vec<Line>,
         alias: Option<&str>,
         known: Option<&Entry>,
         now: Now,
@@ -104,7 +100,7 @@ impl Fill {
             Some(name) => self.asked.key.renamed(settings.namespace.prefix(), name),
             None => self.asked.key.clone(),
         };
-        let told = merged_vary(headers, settings.vary.iter().chain(&verdict.vary));
+        let told = merged_vary(&lines, settings.vary.iter().chain(&verdict.vary));
         let names = united(std::mem::take(&mut verdict.vary), known.filter(|known| *known.key() == base));
         let by = Selector { names, normalised: settings.normalised };
         let mut request = HeaderMap::new();
@@ -115,8 +111,9 @@ impl Fill {
         }
         let at = if by.names.is_empty() { base.clone() } else { selected(&base, &by, &request) };
         let in_language = if by.normalised {
-            let lines = headers.get_all(header::CONTENT_LANGUAGE).map(HeaderValue::as_bytes);
-            selecting::spoken(lines).and_then(|language| spoken_in(&language, &base, &by, &request))
+            let languages = lines.iter().filter(|(name, _)| *name == header::CONTENT_LANGUAGE);
+            selecting::spoken(languages.map(|(_, value)| value.as_bytes()))
+                .and_then(|language| spoken_in(&language, &base, &by, &request))
         } else {
             None
         };
@@ -146,7 +143,7 @@ impl Fill {
         freshness.received = now.at;
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
-        let mut fields = storable(headers, &verdict, settings, now.unix);
+        let mut fields = storable(lines, &verdict, settings, now.unix);
         fields.extend(told.clone());
         let response = StoredResponse {
             status,
@@ -198,7 +195,7 @@ pub(crate) struct Admission {
     fill: Box<Fill>,
     response: StoredResponse,
     /// The line of `Vary` that the answer itself forgot.
-    told: Option<(HeaderName, HeaderValue)>,
+    told: Option<Line>,
     base: CacheKey,
     at: CacheKey,
     by: Selector,
@@ -230,7 +227,7 @@ impl Admission {
 
     /// The line of `Vary` with what selects the answer and is not in its own: whoever stores it downstream has to
     /// know.
-    pub(crate) fn told(&self) -> Option<(HeaderName, HeaderValue)> {
+    pub(crate) fn told(&self) -> Option<Line> {
         self.told.clone()
     }
 
@@ -249,14 +246,18 @@ impl Admission {
             Arc::new(Entry { key, stamp: fill.stamp, began: fill.began, fences, keep_until, content })
         };
         let response = Arc::new(response);
-        let alias =
-            |key: CacheKey, to: &CacheKey| entry(key, targets.clone(), Content::Alias(Box::new(to.clone())));
-        let mut aliases: Vec<_> = aliases.into_iter().map(|key| alias(key, &at)).collect();
-        if base != fill.asked.key {
-            aliases.push(alias(fill.asked.key.clone(), &base));
+        let mut pointers = Vec::new();
+        let mut point = |key: CacheKey, to: &CacheKey| {
+            pointers.push(entry(key, targets.clone(), Content::Alias(Box::new(to.clone()))));
+        };
+        for key in aliases {
+            point(key, &at);
         }
-        let stored =
-            entry(at, [targets.as_slice(), &tags].concat(), Content::Response(Arc::clone(&response)));
+        if base != fill.asked.key {
+            point(fill.asked.key.clone(), &base);
+        }
+        let beyond = if targets.is_empty() { tags } else { [targets.as_slice(), &tags].concat() };
+        let stored = entry(at, beyond, Content::Response(Arc::clone(&response)));
         let varies = (!by.names.is_empty()).then(|| {
             // Parts are not counted: many of one variant would push the others out.
             let is_part = fill.range.is_some() && response.status == StatusCode::PARTIAL_CONTENT;
@@ -279,7 +280,7 @@ impl Admission {
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
             duty.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
         }
-        if varies.is_none() && aliases.is_empty() && engine.put_now(&stored) {
+        if varies.is_none() && pointers.is_empty() && engine.put_now(&stored) {
             // Until here the flight can be joined, so that nobody slips between the news and the storage.
             drop(fill);
             return response;
@@ -291,8 +292,8 @@ impl Admission {
             if let Some(varies) = varies {
                 put_varies(&writer, varies).await;
             }
-            for alias in aliases {
-                let _ = writer.put(alias).await;
+            for pointer in pointers {
+                let _ = writer.put(pointer).await;
             }
             drop(fill);
         });

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::exchange::answered::{Answered, judged_answer};
 use crate::exchange::body::CacheBody;
 use crate::exchange::duty::Duty;
-use crate::exchange::fill::{Fill, snapshot};
+use crate::exchange::fill::Fill;
 use crate::exchange::freshen::is_head_of;
 use crate::exchange::handler::{self, Exchanged, Layer};
 use crate::exchange::likeness::likeness;
@@ -23,6 +23,7 @@ use crate::exchange::parts::Completion;
 use crate::exchange::preconditions::{add_validators, ask_for_range, take_conditions};
 use crate::exchange::respond;
 use crate::exchange::telling::{Forward, Forwarded, Outcome, Told, tell_passed};
+use crate::fields::lines;
 use crate::found::Found;
 use crate::policy::reuse::{Failure, Reuse};
 use crate::request::Asked;
@@ -134,7 +135,7 @@ impl Run {
             None if is_stale => FillReason::Refresh,
             None => FillReason::Miss,
         };
-        let fields = snapshot(req.headers());
+        let fields = lines(req.headers());
         let conditions = asked.fields.conditional.then(|| take_conditions(req));
         // Over HTTP/2 a body needs no field that announces it: what is not in the key the handler must not see.
         if matches!(*req.method(), Method::GET | Method::HEAD) {

@@ -11,8 +11,9 @@ use url::Url;
 use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::exchange::behind;
-use crate::exchange::fill::{Fill, snapshot};
+use crate::exchange::fill::Fill;
 use crate::fence::{Fence, FenceId, Stamp};
+use crate::fields::lines;
 use crate::handle::tell_failure;
 use crate::head::RequestFields;
 use crate::policy::rules::Wishes;
@@ -20,6 +21,7 @@ use crate::policy::tags;
 use crate::request::{self, Asked};
 use crate::scope::Scope;
 use crate::status::BypassReason;
+use crate::stored::pattern::Line;
 
 /// A request that may change its target.
 pub(crate) struct Write {
@@ -35,7 +37,7 @@ struct Posted {
     asked: Asked,
     stamp: Stamp,
     began: Timestamp,
-    fields: Vec<(HeaderName, HeaderValue)>,
+    fields: Vec<Line>,
 }
 
 impl Write {
@@ -140,7 +142,7 @@ impl Posted {
         }
         let asked = request::ask(&scope.settings, req, &Method::GET, (fields, host), None).ok()?;
         let stamp = scope.engine.get(&asked.key).await.stamp;
-        Some(Self { asked, stamp, began: scope.engine.clock.at(), fields: snapshot(req.headers()) })
+        Some(Self { asked, stamp, began: scope.engine.clock.at(), fields: lines(req.headers()) })
     }
 
     /// With the fences that name its answer; none if it may not be stored for its tags.

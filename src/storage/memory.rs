@@ -1,5 +1,6 @@
 //! Entries in the memory of this process, bounded by what they weigh.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::fence::{Fence, FenceId, Stamp};
 use crate::key::CacheKey;
 use crate::storage::error::StorageError;
 use crate::storage::interface::{Lookup, Storage};
-use crate::storage::near::{NearTable, Nearby};
+use crate::storage::near::{self, NearTable, Nearby};
 use crate::storage::shelf::{Shelf, Slot};
 use crate::storage::sweeper;
 use crate::stored::entry::Entry;
@@ -31,7 +32,7 @@ use crate::stored::entry::Entry;
 pub struct MemoryStorage(Arc<Shelf>);
 
 thread_local! {
-    static NEAR: NearTable<Slot, Arc<Entry>> = const { NearTable::new() };
+    static NEAR: NearTable<Slot, Arc<Entry>> = const { Cell::new(None) };
 }
 
 /// What a [`MemoryStorage`] holds.
@@ -75,30 +76,40 @@ impl MemoryStorage {
         let stamp = shelf.now();
         // By this, and not by its hash: that takes longer, and collisions here cost no more than the way to the shelf.
         let glance = key.glance();
-        let near = NEAR
-            .with(|near| near.get(glance, |slot| slot.is(key, shelf), |slot| shelf.is_valid(slot, stamp)));
-        let (held, is_popular) = match near {
-            Some(Nearby::Copy(entry)) => return Lookup { entry: Some(entry), stamp },
-            Some(Nearby::Shared(slot, is_popular)) => (Some(slot), is_popular),
-            None => {
-                let slot = shelf.get(key);
-                if let Some(slot) = &slot {
-                    NEAR.with(|near| near.set(glance, slot));
-                }
-                (slot, false)
-            }
+        let near = near::get(&NEAR, glance, |slot| slot.is(key, shelf), |slot| shelf.is_valid(slot, stamp));
+        let entry = match near {
+            Some(Nearby::Copy(entry)) => Some(entry),
+            Some(Nearby::Shared(slot, is_popular)) => self.valid(key, glance, slot, is_popular, stamp),
+            None => self.look_on_the_shelf(key, glance, stamp),
         };
-        let entry = held.and_then(|slot| {
-            if !shelf.is_valid(&slot, stamp) {
-                shelf.bury(key.hash64(), &slot);
-                return None;
-            }
-            if is_popular {
-                NEAR.with(|near| near.copy(glance, &slot, || slot.entry.copy(LARGEST_COPY).map(Arc::new)));
-            }
-            Some(Arc::clone(&slot.entry))
-        });
         Lookup { entry, stamp }
+    }
+
+    /// Apart, so that the way to what is near stays short.
+    #[inline(never)]
+    fn look_on_the_shelf(&self, key: &CacheKey, glance: u64, stamp: Stamp) -> Option<Arc<Entry>> {
+        let slot = self.0.get(key)?;
+        near::set(&NEAR, glance, &slot);
+        self.valid(key, glance, slot, false, stamp)
+    }
+
+    /// The entry of a slot, unless a fence drops it.
+    fn valid(
+        &self,
+        key: &CacheKey,
+        glance: u64,
+        slot: Arc<Slot>,
+        is_popular: bool,
+        stamp: Stamp,
+    ) -> Option<Arc<Entry>> {
+        if !self.0.is_valid(&slot, stamp) {
+            self.0.bury(key.hash64(), &slot);
+            return None;
+        }
+        if is_popular {
+            near::copy(&NEAR, glance, &slot, || slot.entry.copy(LARGEST_COPY).map(Arc::new));
+        }
+        Some(Arc::clone(&slot.entry))
     }
 
     fn keep(&self, entry: Arc<Entry>, since: Stamp) {

@@ -1,7 +1,8 @@
 //! A worker's own table of the entries it served last, in front of the shared storage.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
+use std::thread::LocalKey;
 
 /// Slots per worker and process; a power of two, so that a hash is cut to a place by its low bits.
 const PLACES: usize = 1024;
@@ -18,7 +19,7 @@ const MOST_COPIES: usize = 16;
 const FORGET_EVERY: u32 = 1 << 16;
 
 /// What is near, by the low bits of its hash.
-struct Near<T, C> {
+pub(crate) struct Near<T, C> {
     places: Vec<Place<T, C>>,
     copies: usize,
     turn: u32,
@@ -45,29 +46,65 @@ pub(crate) enum Nearby<T, C> {
     Shared(Arc<T>, bool),
 }
 
-/// A place for the table of one kind of entry; one per thread.
-pub(crate) struct NearTable<T, C>(RefCell<Near<T, C>>);
+/// Where a thread has its table; nowhere until something is near. Whoever works with it takes it out for that time: a
+/// closure that does all the work in its place would be called, where what gets and sets a pointer is in line.
+pub(crate) type NearTable<T, C> = Cell<Option<Box<Near<T, C>>>>;
 
-impl<T, C: Clone> NearTable<T, C> {
-    pub(crate) const fn new() -> Self {
-        Self(RefCell::new(Near { places: Vec::new(), copies: 0, turn: 0 }))
+/// The entry near at hand, if it is the one that was asked for; now and then none, although it is. A copy is given only
+/// of what is valid.
+#[inline]
+pub(crate) fn get<T, C: Clone>(
+    table: &'static LocalKey<NearTable<T, C>>,
+    hash: u64,
+    is_it: impl FnOnce(&T) -> bool,
+    is_valid: impl FnOnce(&T) -> bool,
+) -> Option<Nearby<T, C>> {
+    let mut near = table.take()?;
+    let found = near.get(hash, is_it, is_valid);
+    table.with(|place| place.set(Some(near)));
+    found
+}
+
+/// Remembers an entry, in place of the one that was there.
+pub(crate) fn set<T, C>(table: &'static LocalKey<NearTable<T, C>>, hash: u64, entry: &Arc<T>) {
+    let mut near = table.take().unwrap_or_default();
+    near.set(hash, entry);
+    table.with(|place| place.set(Some(near)));
+}
+
+/// Keeps a copy of an entry that is near, if there is room for one.
+pub(crate) fn copy<T, C>(
+    table: &'static LocalKey<NearTable<T, C>>,
+    hash: u64,
+    entry: &Arc<T>,
+    copy: impl FnOnce() -> Option<C>,
+) {
+    let mut near = table.take().unwrap_or_default();
+    near.copy(hash, entry, copy);
+    table.with(|place| place.set(Some(near)));
+}
+
+impl<T, C> Default for Near<T, C> {
+    fn default() -> Self {
+        let mut places = Vec::new();
+        places.resize_with(PLACES, || Place::new(Held::Shared(Weak::new())));
+        Self { places, copies: 0, turn: 0 }
     }
+}
 
-    /// The entry near at hand, if it is the one that was asked for; now and then none, although it is. A copy is given
-    /// only of what is valid.
+impl<T, C: Clone> Near<T, C> {
     #[inline]
-    pub(crate) fn get(
-        &self,
+    fn get(
+        &mut self,
         hash: u64,
         is_it: impl FnOnce(&T) -> bool,
         is_valid: impl FnOnce(&T) -> bool,
     ) -> Option<Nearby<T, C>> {
-        let mut near = self.0.try_borrow_mut().ok()?;
-        near.turn = near.turn.wrapping_add(1);
-        if near.turn % FORGET_EVERY == 0 {
-            near.forget_copies();
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn.is_multiple_of(FORGET_EVERY) {
+            self.forget_copies();
         }
-        let Place { held, uses } = near.places.get_mut(place(hash))?;
+        let Place { held, uses } = self.places.get_mut(place(hash))?;
         let found = match held {
             Held::Copied(entry, copy) => {
                 (is_it(entry) && is_valid(entry)).then(|| Nearby::Copy(copy.clone()))
@@ -78,34 +115,27 @@ impl<T, C: Clone> NearTable<T, C> {
                 .map(|entry| Nearby::Shared(entry, *uses >= OFTEN)),
         }?;
         *uses = uses.wrapping_add(1);
-        let is_told = *uses <= TOLD_AT_FIRST || *uses % TELL_EVERY == 0;
+        let is_told = *uses <= TOLD_AT_FIRST || uses.is_multiple_of(TELL_EVERY);
         (!is_told).then_some(found)
-    }
-
-    /// Remembers an entry, in place of the one that was there.
-    pub(crate) fn set(&self, hash: u64, entry: &Arc<T>) {
-        let Ok(mut near) = self.0.try_borrow_mut() else { return };
-        if near.places.is_empty() {
-            near.places.resize_with(PLACES, || Place::new(Held::Shared(Weak::new())));
-        }
-        if near.places.get(place(hash)).is_some_and(|place| !place.has(entry)) {
-            near.put(hash, Held::Shared(Arc::downgrade(entry)));
-        }
-    }
-
-    /// Keeps a copy of an entry that is near, if there is room for one.
-    pub(crate) fn copy(&self, hash: u64, entry: &Arc<T>, copy: impl FnOnce() -> Option<C>) {
-        let Ok(mut near) = self.0.try_borrow_mut() else { return };
-        if near.copies < MOST_COPIES
-            && let Some(copy) = copy()
-        {
-            near.put(hash, Held::Copied(Arc::clone(entry), copy));
-            near.copies += 1;
-        }
     }
 }
 
 impl<T, C> Near<T, C> {
+    fn set(&mut self, hash: u64, entry: &Arc<T>) {
+        if self.places.get(place(hash)).is_some_and(|place| !place.has(entry)) {
+            self.put(hash, Held::Shared(Arc::downgrade(entry)));
+        }
+    }
+
+    fn copy(&mut self, hash: u64, entry: &Arc<T>, copy: impl FnOnce() -> Option<C>) {
+        if self.copies < MOST_COPIES
+            && let Some(copy) = copy()
+        {
+            self.put(hash, Held::Copied(Arc::clone(entry), copy));
+            self.copies += 1;
+        }
+    }
+
     fn put(&mut self, hash: u64, new: Held<T, C>) {
         if let Some(place) = self.places.get_mut(place(hash)) {
             self.copies -= usize::from(matches!(place.held, Held::Copied(..)));
@@ -146,10 +176,10 @@ mod tests {
 
     #[test]
     fn the_first_uses_are_told_one_by_one_and_then_a_few() {
-        let near: NearTable<u8, u8> = NearTable::new();
+        let mut near: Near<u8, u8> = Near::default();
         let entry = Arc::new(1);
         near.set(7, &entry);
-        let is_told = || near.get(7, |_| true, |_| true).is_none();
+        let mut is_told = || near.get(7, |_| true, |_| true).is_none();
         assert!((0..TOLD_AT_FIRST).all(|_| is_told()));
         assert!((TOLD_AT_FIRST..TELL_EVERY - 1).all(|_| !is_told()));
         assert!(is_told());
@@ -159,21 +189,21 @@ mod tests {
 
     #[test]
     fn copies_are_few_and_earned_anew() {
-        let near: NearTable<u8, u8> = NearTable::new();
+        let mut near: Near<u8, u8> = Near::default();
         let entries: Vec<_> = (0..100).map(Arc::new).collect();
         for (hash, entry) in (0..).zip(&entries) {
             near.set(hash, entry);
             near.copy(hash, entry, || Some(**entry));
         }
-        let copies = || {
-            let is_copy = |hash| matches!(near.get(hash, |_| true, |_| true), Some(Nearby::Copy(_)));
+        let copies = |near: &mut Near<u8, u8>| {
+            let mut is_copy = |hash| matches!(near.get(hash, |_| true, |_| true), Some(Nearby::Copy(_)));
             (0..100_u64).filter(|hash| (0..=TOLD_AT_FIRST).any(|_| is_copy(*hash))).count()
         };
-        assert_eq!(copies(), MOST_COPIES);
+        assert_eq!(copies(&mut near), MOST_COPIES);
         assert!(near.get(99, |_| true, |_| false).is_some(), "whether it is valid is asked of copies alone");
         for _ in 0..FORGET_EVERY {
             near.get(0, |_| false, |_| true);
         }
-        assert_eq!(copies(), 0);
+        assert_eq!(copies(&mut near), 0);
     }
 }

@@ -76,7 +76,13 @@ impl MemoryStorage {
         let stamp = shelf.now();
         // By this, and not by its hash: that takes longer, and collisions here cost no more than the way to the shelf.
         let glance = key.glance();
-        let near = near::get(&NEAR, glance, |slot| slot.is(key, shelf), |slot| shelf.is_valid(slot, stamp));
+        let near = near::get(
+            &NEAR,
+            glance,
+            shelf.chooses(),
+            |slot| slot.is(key, shelf),
+            |slot| shelf.is_valid(slot, stamp),
+        );
         let entry = match near {
             Some(Nearby::Copy(entry)) => Some(entry),
             Some(Nearby::Shared(slot, is_popular)) => self.valid(key, glance, slot, is_popular, stamp),

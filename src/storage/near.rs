@@ -6,11 +6,11 @@ use std::thread::LocalKey;
 
 /// Slots per worker and process; a power of two, so that a hash is cut to a place by its low bits.
 const PLACES: usize = 1024;
-/// The first uses of what is near go to the shared storage one by one, so that it learns what is popular: its counters
-/// end at 15, and of many entries most are used no oftener than that.
-const TOLD_AT_FIRST: u32 = 16;
-/// After that one in so many, so that it goes on to count as used.
+/// One use in so many goes to the shared storage, so that what is near goes on to count as used there.
 const TELL_EVERY: u32 = 64;
+/// Where the storage has to choose what it keeps, so many uses go there before, one by one: its counters of what is
+/// popular end at 15, and of many entries most are used no oftener than that.
+const TOLD_AT_FIRST: u16 = 16;
 /// What was asked for so often since it is near is worth a copy of its own.
 const OFTEN: u32 = 64;
 /// A worker has so many copies at a time.
@@ -29,6 +29,8 @@ struct Place<T, C> {
     held: Held<T, C>,
     /// Since it is here.
     uses: u32,
+    /// Of these, told one by one.
+    told: u16,
 }
 
 enum Held<T, C> {
@@ -50,17 +52,18 @@ pub(crate) enum Nearby<T, C> {
 /// closure that does all the work in its place would be called, where what gets and sets a pointer is in line.
 pub(crate) type NearTable<T, C> = Cell<Option<Box<Near<T, C>>>>;
 
-/// The entry near at hand, if it is the one that was asked for; now and then none, although it is. A copy is given only
-/// of what is valid.
+/// The entry near at hand, if it is the one that was asked for; now and then none, although it is: oftener where the
+/// storage `chooses`. A copy is given only of what is valid.
 #[inline]
 pub(crate) fn get<T, C: Clone>(
     table: &'static LocalKey<NearTable<T, C>>,
     hash: u64,
+    chooses: bool,
     is_it: impl FnOnce(&T) -> bool,
     is_valid: impl FnOnce(&T) -> bool,
 ) -> Option<Nearby<T, C>> {
     let mut near = table.take()?;
-    let found = near.get(hash, is_it, is_valid);
+    let found = near.get(hash, chooses, is_it, is_valid);
     table.with(|place| place.set(Some(near)));
     found
 }
@@ -97,6 +100,7 @@ impl<T, C: Clone> Near<T, C> {
     fn get(
         &mut self,
         hash: u64,
+        chooses: bool,
         is_it: impl FnOnce(&T) -> bool,
         is_valid: impl FnOnce(&T) -> bool,
     ) -> Option<Nearby<T, C>> {
@@ -104,7 +108,7 @@ impl<T, C: Clone> Near<T, C> {
         if self.turn.is_multiple_of(FORGET_EVERY) {
             self.forget_copies();
         }
-        let Place { held, uses } = self.places.get_mut(place(hash))?;
+        let Place { held, uses, told } = self.places.get_mut(place(hash))?;
         let found = match held {
             Held::Copied(entry, copy) => {
                 (is_it(entry) && is_valid(entry)).then(|| Nearby::Copy(copy.clone()))
@@ -115,7 +119,9 @@ impl<T, C: Clone> Near<T, C> {
                 .map(|entry| Nearby::Shared(entry, *uses >= OFTEN)),
         }?;
         *uses = uses.wrapping_add(1);
-        let is_told = *uses <= TOLD_AT_FIRST || uses.is_multiple_of(TELL_EVERY);
+        let is_first = chooses && *told < TOLD_AT_FIRST;
+        *told += u16::from(is_first);
+        let is_told = is_first || uses.is_multiple_of(TELL_EVERY);
         (!is_told).then_some(found)
     }
 }
@@ -155,7 +161,7 @@ impl<T, C> Near<T, C> {
 
 impl<T, C> Place<T, C> {
     fn new(held: Held<T, C>) -> Self {
-        Self { held, uses: 0 }
+        Self { held, uses: 0, told: 0 }
     }
 
     fn has(&self, other: &Arc<T>) -> bool {
@@ -175,16 +181,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_uses_are_told_one_by_one_and_then_a_few() {
+    fn where_the_storage_chooses_the_first_uses_are_told_one_by_one() {
         let mut near: Near<u8, u8> = Near::default();
         let entry = Arc::new(1);
         near.set(7, &entry);
-        let mut is_told = || near.get(7, |_| true, |_| true).is_none();
-        assert!((0..TOLD_AT_FIRST).all(|_| is_told()));
-        assert!((TOLD_AT_FIRST..TELL_EVERY - 1).all(|_| !is_told()));
-        assert!(is_told());
-        assert_eq!((0..10 * TELL_EVERY).filter(|_| is_told()).count(), 10);
-        assert!(near.get(7, |_| false, |_| true).is_none(), "another one");
+        let mut told = |chooses, uses| {
+            let is_told = |_: &u32| near.get(7, chooses, |_| true, |_| true).is_none();
+            (0..uses).filter(is_told).count()
+        };
+        assert_eq!(told(false, 10 * TELL_EVERY), 10);
+        assert_eq!(told(true, TOLD_AT_FIRST.into()), usize::from(TOLD_AT_FIRST));
+        assert_eq!(told(true, 10 * TELL_EVERY), 10);
+        assert!(near.get(7, false, |_| false, |_| true).is_none(), "another one");
     }
 
     #[test]
@@ -196,13 +204,17 @@ mod tests {
             near.copy(hash, entry, || Some(**entry));
         }
         let copies = |near: &mut Near<u8, u8>| {
-            let mut is_copy = |hash| matches!(near.get(hash, |_| true, |_| true), Some(Nearby::Copy(_)));
-            (0..100_u64).filter(|hash| (0..=TOLD_AT_FIRST).any(|_| is_copy(*hash))).count()
+            let mut is_copy =
+                |hash| matches!(near.get(hash, false, |_| true, |_| true), Some(Nearby::Copy(_)));
+            (0..100_u64).filter(|hash| is_copy(*hash)).count()
         };
         assert_eq!(copies(&mut near), MOST_COPIES);
-        assert!(near.get(99, |_| true, |_| false).is_some(), "whether it is valid is asked of copies alone");
+        assert!(
+            near.get(99, false, |_| true, |_| false).is_some(),
+            "whether it is valid is asked of copies alone"
+        );
         for _ in 0..FORGET_EVERY {
-            near.get(0, |_| false, |_| true);
+            near.get(0, false, |_| false, |_| true);
         }
         assert_eq!(copies(&mut near), 0);
     }

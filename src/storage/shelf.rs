@@ -1,7 +1,7 @@
 //! The entries of a storage in memory, each where its hash says, and what makes one of them invalid.
 
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock};
 
 use mini_moka::sync::{Cache, ConcurrentCacheExt};
@@ -27,6 +27,8 @@ pub(crate) struct Shelf {
     /// One writer at a time: that the older fill does not win is a read and a write, and mini-moka, where it evicts
     /// the old value of a key while another thread replaces it, counts the new one for good.
     writer: Mutex<()>,
+    /// It is half full, and what is popular begins to count.
+    chooses: AtomicBool,
     fences: RwLock<Fences>,
     /// The fence clock: moved on by each raise, after its fences are in place.
     clock: AtomicU64,
@@ -76,6 +78,7 @@ impl Shelf {
             entries,
             ballast,
             writer: Mutex::default(),
+            chooses: AtomicBool::new(false),
             fences: RwLock::default(),
             clock: AtomicU64::new(0),
             deadlines: Arc::default(),
@@ -95,6 +98,12 @@ impl Shelf {
     #[inline]
     pub(crate) fn now(&self) -> Stamp {
         Stamp(self.clock.load(Ordering::Acquire))
+    }
+
+    /// Whether it has to choose what it keeps, or will soon, and wants to know what is popular.
+    #[inline]
+    pub(crate) fn chooses(&self) -> bool {
+        self.chooses.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -214,6 +223,7 @@ impl Shelf {
     fn settle(&self) {
         self.entries.sync();
         self.ballast.settle(&self.entries, Slot::weighing);
+        self.chooses.store(self.entries.weighted_size() * self.unit >= self.capacity / 2, Ordering::Relaxed);
     }
 
     /// Frees the room of an entry that a fence dropped: it was popular, and would keep out what comes now.

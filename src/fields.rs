@@ -26,9 +26,7 @@ pub(crate) fn lines(headers: &HeaderMap) -> Vec<Line> {
 
 /// Leaves of the lines of an answer those that belong to it and not to its connection (RFC 9111 section 3.1), and that it
 /// does not keep out itself.
-///
-/// One that has no `Date` gets the time of its receipt (RFC 9110 section 6.6.1).
-pub(crate) fn storable(mut lines: Vec<Line>, verdict: &Verdict, settings: &Settings, now: i64) -> Vec<Line> {
+pub(crate) fn storable(mut lines: Vec<Line>, verdict: &Verdict, settings: &Settings) -> Vec<Line> {
     let status_field = settings.status_field.as_ref().map(|field| &field.name);
     let strip_cookies = settings.rules.set_cookie == SetCookiePolicy::Strip;
     lines.retain(|(name, _)| {
@@ -38,9 +36,6 @@ pub(crate) fn storable(mut lines: Vec<Line>, verdict: &Verdict, settings: &Setti
             || strip_cookies && *name == header::SET_COOKIE
             || verdict.withheld.contains(name))
     });
-    if !verdict.is_dated {
-        lines.extend(dated(now));
-    }
     lines
 }
 

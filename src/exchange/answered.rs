@@ -148,17 +148,11 @@ fn stored_answer<B: MessageBody + 'static>(
     mut head: HttpResponse<()>,
     received: Received<B>,
     conditions: Option<&HeaderMap>,
-    admission: Admission,
+    mut admission: Admission,
     told: Told<'_>,
 ) -> ServiceResponse<CacheBody<B>> {
-    if let Some((name, value)) = admission.told() {
+    for (name, value) in admission.take_added() {
         head.headers_mut().append(name, value);
-    }
-    // The server would write a date of its own, and its hits another one.
-    if !head.headers().contains_key(header::DATE)
-        && let Some(date) = admission.response().field(&header::DATE)
-    {
-        head.headers_mut().insert(header::DATE, date.clone());
     }
     let status = head.status();
     let is_ours = matches!(received, Received::Stored(_));

@@ -13,7 +13,7 @@ use crate::clock::{Now, Timestamp};
 use crate::engine::Engine;
 use crate::exchange::duty::Duty;
 use crate::fence::{FenceId, Stamp};
-use crate::fields::{add_etag, merged_vary, storable};
+use crate::fields::{add_etag, dated, merged_vary, storable};
 use crate::flight::{Landed, Landing};
 use crate::found::{selected, spoken_in};
 use crate::key::{CacheKey, MAX_KEY_BYTES};
@@ -96,12 +96,12 @@ impl Fill {
         now: Now,
     ) -> Result<Admission, NotStoredReason> {
         let settings = &self.scope.settings;
-        let base = match alias {
-            Some(name) => self.asked.key.renamed(settings.namespace.prefix(), name),
-            None => self.asked.key.clone(),
-        };
+        let own = &self.asked.key;
+        let named =
+            alias.map(|name| own.renamed(settings.namespace.prefix(), name)).filter(|named| named != own);
+        let base = named.as_ref().unwrap_or(own);
         let told = merged_vary(&lines, settings.vary.iter().chain(&verdict.vary));
-        let names = united(std::mem::take(&mut verdict.vary), known.filter(|known| *known.key() == base));
+        let names = united(std::mem::take(&mut verdict.vary), known.filter(|known| known.key() == base));
         let by = Selector { names, normalised: settings.normalised };
         let mut request = HeaderMap::new();
         if !by.names.is_empty() {
@@ -109,11 +109,11 @@ impl Fill {
                 request.append(name.clone(), value.clone());
             }
         }
-        let at = if by.names.is_empty() { base.clone() } else { selected(&base, &by, &request) };
+        let at = if by.names.is_empty() { base.clone() } else { selected(base, &by, &request) };
         let in_language = if by.normalised {
             let languages = lines.iter().filter(|(name, _)| *name == header::CONTENT_LANGUAGE);
             selecting::spoken(languages.map(|(_, value)| value.as_bytes()))
-                .and_then(|language| spoken_in(&language, &base, &by, &request))
+                .and_then(|language| spoken_in(&language, base, &by, &request))
         } else {
             None
         };
@@ -127,8 +127,8 @@ impl Fill {
             return Err(self.refuse(NotStoredReason::VaryTooMuch));
         }
         let mut targets: Vec<FenceId> = self.url.into_iter().collect();
-        if base != self.asked.key {
-            targets.extend([self.asked.key.target_fence(), base.target_fence()]);
+        if let Some(named) = &named {
+            targets.extend([own.target_fence(), named.target_fence()]);
         }
         let mut tags: Vec<_> = verdict.tags.iter().map(|tag| settings.namespace.tag_fence(tag)).collect();
         if !self.inherited.is_empty() {
@@ -143,15 +143,18 @@ impl Fill {
         freshness.received = now.at;
         let remaining = freshness.lifetime.saturating_sub(freshness.initial_age);
         freshness.lifetime -= spread(remaining, settings.jitter, &at, freshness.received);
-        let mut fields = storable(lines, &verdict, settings, now.unix);
-        fields.extend(told.clone());
+        // One without a date gets the time of its receipt (RFC 9110 section 6.6.1).
+        let date = if verdict.is_dated { None } else { dated(now.unix) };
+        let added = [date, told];
+        let mut fields = storable(lines, &verdict, settings);
+        fields.extend(added.iter().flatten().cloned());
         let response = StoredResponse {
             status,
             headers: fields.into(),
             body: Bytes::new(),
             freshness: freshness.into(),
         };
-        Ok(Admission { fill: self, response, told, base, at, by, aliases, targets, tags })
+        Ok(Admission { fill: self, response, added, named, at, by, aliases, targets, tags })
     }
 }
 
@@ -194,9 +197,10 @@ impl Kept<'_> {
 pub(crate) struct Admission {
     fill: Box<Fill>,
     response: StoredResponse,
-    /// The line of `Vary` that the answer itself forgot.
-    told: Option<Line>,
-    base: CacheKey,
+    /// What the answer itself forgot: its date, and a line of `Vary`.
+    added: [Option<Line>; 2],
+    /// Its key under the name that its handler chose.
+    named: Option<CacheKey>,
     at: CacheKey,
     by: Selector,
     /// Where others find it: requests that want its language most, or a range within this part.
@@ -225,15 +229,16 @@ impl Admission {
         &self.response
     }
 
-    /// The line of `Vary` with what selects the answer and is not in its own: whoever stores it downstream has to
-    /// know.
-    pub(crate) fn told(&self) -> Option<Line> {
-        self.told.clone()
+    /// Lines to be sent that are stored and that the answer has not: a date, or the server would write one of its own,
+    /// and its hits another one; and the line of `Vary` with what selects it and is not in its own, for whoever stores it
+    /// downstream has to know.
+    pub(crate) fn take_added(&mut self) -> impl Iterator<Item = Line> {
+        std::mem::take(&mut self.added).into_iter().flatten()
     }
 
     /// Stores the answer and hands it to the followers.
     pub(crate) fn complete(self, body: Kept<'_>) -> Arc<StoredResponse> {
-        let Admission { mut fill, mut response, base, at, by, aliases, targets, tags, .. } = self;
+        let Admission { mut fill, mut response, named, at, by, aliases, targets, tags, .. } = self;
         add_etag(&mut response, body.pieces(), fill.scope.settings.etag);
         let lines = std::mem::take(response.headers.edit());
         (response.headers, response.body) = match body {
@@ -253,11 +258,12 @@ impl Admission {
         for key in aliases {
             point(key, &at);
         }
-        if base != fill.asked.key {
-            point(fill.asked.key.clone(), &base);
+        if let Some(named) = &named {
+            point(fill.asked.key.clone(), named);
         }
         let beyond = if targets.is_empty() { tags } else { [targets.as_slice(), &tags].concat() };
         let stored = entry(at, beyond, Content::Response(Arc::clone(&response)));
+        let base = named.as_ref().unwrap_or(&fill.asked.key);
         let varies = (!by.names.is_empty()).then(|| {
             // Parts are not counted: many of one variant would push the others out.
             let is_part = fill.range.is_some() && response.status == StatusCode::PARTIAL_CONTENT;
@@ -276,7 +282,7 @@ impl Admission {
             // It has to be validated for everybody anew (RFC 9111 section 4).
             fill.dismiss();
         } else if let Some(duty) = &fill.duty {
-            let selector = (!by.names.is_empty()).then_some((base, by));
+            let selector = (!by.names.is_empty()).then(|| (base.clone(), by));
             let (entry, response) = (Arc::clone(&stored), Arc::clone(&response));
             duty.land(Landing::Stored(Landed { entry, response, own: fill.asked.key.clone(), selector }));
         }

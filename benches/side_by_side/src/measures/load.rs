@@ -1,4 +1,7 @@
 //! Requests a second and CPU a request for hits of 100 bytes, in rounds in which all servers take turns.
+//!
+//! Each round has processes of its own: where a process comes to lie in memory makes it up to a tenth faster or slower
+//! for as long as it runs, and that should weigh no more than anything else in a round.
 
 use std::process::Command;
 use std::time::Duration;
@@ -27,39 +30,32 @@ impl Slice {
 }
 
 pub fn measure(field: &mut Field, contestants: &[Contestant], rounds: u32, table: &mut Table) -> Outcome<()> {
-    let mut servers = Vec::new();
-    for contestant in contestants {
-        let started = field.start(*contestant).map_err(Into::into).and_then(|server| {
-            Client::connect(server.address)?.get(SMALL)?;
-            expect_hit(&server, *contestant, SMALL)?;
-            Ok(server)
-        });
-        match started {
-            Ok(server) => servers.push((*contestant, server)),
-            Err(error) if *contestant == Contestant::B => return Err(error),
-            Err(error) => {
-                table.none(*contestant, Column::Rate, format!("failed: {error}"));
-                table.none(*contestant, Column::Cpu, format!("failed: {error}"));
-            }
-        }
-    }
-    let mut slices: Vec<Vec<Slice>> = servers.iter().map(|_| Vec::new()).collect();
-    // The first round is for warming up.
-    for round in 0..=rounds {
+    let mut runners: Vec<(Contestant, Vec<Slice>)> =
+        contestants.iter().map(|one| (*one, Vec::new())).collect();
+    for round in 1..=rounds {
         eprintln!("load: round {round} of {rounds}");
-        let mut order: Vec<_> = servers.iter().zip(&mut slices).collect();
-        if round % 2 == 1 {
+        // Backwards every second time; b is the first one and has to be there for the others' ratios.
+        let mut order: Vec<usize> = (0..runners.len()).collect();
+        if round % 2 == 0 {
             order.reverse();
         }
-        for ((_, server), slices) in order {
-            let slice = slice(field, server)?;
-            if round > 0 {
-                slices.push(slice);
+        let mut failed = Vec::new();
+        for at in order {
+            let Some((contestant, slices)) = runners.get_mut(at) else { continue };
+            match of_a_new_process(field, *contestant) {
+                Ok(slice) => slices.push(slice),
+                Err(error) if *contestant == Contestant::B => return Err(error),
+                Err(error) => {
+                    table.none(*contestant, Column::Rate, format!("failed: {error}"));
+                    table.none(*contestant, Column::Cpu, format!("failed: {error}"));
+                    failed.push(*contestant);
+                }
             }
         }
+        runners.retain(|(contestant, _)| !failed.contains(contestant));
     }
-    let Some(base) = slices.first() else { return Ok(()) };
-    for ((contestant, _), slices) in servers.iter().zip(&slices) {
+    let Some((_, base)) = runners.first() else { return Ok(()) };
+    for (contestant, slices) in &runners {
         let ratios = |of: fn(&Slice) -> f64| {
             Figure::spread(slices.iter().zip(base).map(|(slice, base)| of(slice) / of(base)))
         };
@@ -81,6 +77,15 @@ pub fn measure(field: &mut Field, contestants: &[Contestant], rounds: u32, table
         );
     }
     Ok(())
+}
+
+/// What a process does that has just been started and warmed up.
+fn of_a_new_process(field: &mut Field, contestant: Contestant) -> Outcome<Slice> {
+    let server = field.start(contestant)?;
+    Client::connect(server.address)?.get(SMALL)?;
+    expect_hit(&server, contestant, SMALL)?;
+    slice(field, &server)?;
+    slice(field, &server)
 }
 
 fn slice(field: &Field, server: &Running) -> Outcome<Slice> {

@@ -40,7 +40,7 @@ thread_local! {
 pub struct MemoryStats {
     /// Entries held.
     pub entries: u64,
-    /// Bytes they weigh.
+    /// Bytes they weigh. A storage of more than 1 GiB counts in steps of a 2^30th of it, and rounds each entry up.
     pub bytes: u64,
 }
 

@@ -9,7 +9,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::{Ready, ready};
 use std::hint::black_box;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -115,12 +115,16 @@ const BATCH: usize = 64;
 /// Instructions an answer, the least of several runs: tables of field names are seeded by addresses, which the size of
 /// the environment moves, and where names collide an answer costs up to 400 more.
 fn instructions(case: &str) -> f64 {
-    [0, 100, 1_000].map(|padding| counted(case, padding)).into_iter().fold(f64::INFINITY, f64::min)
+    [0, 100, 1_000]
+        .map(|padding| counting(case, padding))
+        .into_iter()
+        .map(counted)
+        .fold(f64::INFINITY, f64::min)
 }
 
-/// Instructions an answer, by running this program under callgrind.
-fn counted(case: &str, padding: usize) -> f64 {
-    let output = Command::new("valgrind")
+/// This program under callgrind.
+fn counting(case: &str, padding: usize) -> Child {
+    Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
         .arg("--toggle-collect=*measured_answers*")
         .arg(std::env::current_exe().unwrap())
@@ -128,8 +132,14 @@ fn counted(case: &str, padding: usize) -> f64 {
         // callgrind counts each turn of a `rep movsb`; the processor does not take them one by one.
         .env("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=2000000000")
         .env("PADDING", "x".repeat(padding))
-        .output()
-        .expect("valgrind is needed: apt-get install valgrind");
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("valgrind is needed: apt-get install valgrind")
+}
+
+fn counted(counting: Child) -> f64 {
+    let output = counting.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     let collected = told.lines().find_map(|line| line.split("Collected : ").nth(1));
     let count: f64 = collected.unwrap_or_else(|| panic!("{told}")).trim().parse().unwrap();

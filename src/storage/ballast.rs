@@ -56,7 +56,8 @@ impl Ballast {
             return;
         }
         let entries = cache.entry_count();
-        let room = u128::from(entries - aboard) * u128::from(self.capacity) / u128::from(weight.max(1));
+        let room = u128::from(entries.saturating_sub(aboard)) * u128::from(self.capacity)
+            / u128::from(weight.max(1));
         let total = room * u128::from(self.capacity) / u128::from(entries.max(1));
         let heavy = total.saturating_sub(weight.into());
         let heavy = weighing(u32::try_from(heavy).unwrap_or(u32::MAX));
